@@ -1,0 +1,1 @@
+//! Identity keys, sealing, signatures and key files of exo-federation, over well-kept libraries.

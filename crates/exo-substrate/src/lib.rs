@@ -1,0 +1,1 @@
+//! The searchable data beside a node: the Substrate trait and the embedded default.

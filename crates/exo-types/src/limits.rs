@@ -1,0 +1,124 @@
+//! Every bound of the system, in one place; the unit is in the name.
+//!
+//! A bound is there so that a peer, a file or a caller can never make a node grow without limit.
+//! Relations between bounds are asserted at compile time at the end of this file.
+
+/// Largest frame on a peer stream, bytes. A longer announcement is refused before any allocation.
+pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Largest request a peer may send, bytes: requests are small, answers are not.
+pub const REQUEST_BYTES_MAX: usize = 256 * 1024;
+/// Step by which a frame buffer grows while its bytes arrive, bytes.
+pub const FRAME_READ_STEP_BYTES: usize = 64 * 1024;
+
+/// Members in one federation.
+pub const MEMBERS_MAX: usize = 256;
+/// Addresses one member may announce.
+pub const ADDRESSES_PER_MEMBER_MAX: usize = 8;
+/// Length of a host name or address in text, bytes.
+pub const HOST_BYTES_MAX: usize = 255;
+/// Length of a node's name, bytes.
+pub const NODE_NAME_BYTES_MAX: usize = 64;
+/// Length of a collection's name, bytes.
+pub const COLLECTION_NAME_BYTES_MAX: usize = 64;
+/// Length of a record id, bytes.
+pub const RECORD_ID_BYTES_MAX: usize = 256;
+
+/// Collections on one node.
+pub const COLLECTIONS_MAX: usize = 1024;
+/// Dimensions of a vector.
+pub const DIMENSIONS_MAX: usize = 4096;
+/// Length of a record's title, bytes.
+pub const TITLE_BYTES_MAX: usize = 4 * 1024;
+/// Length of a record's text, bytes.
+pub const TEXT_BYTES_MAX: usize = 256 * 1024;
+/// Metadata fields of one record.
+pub const METADATA_FIELDS_MAX: usize = 64;
+/// Length of one metadata key or text value, bytes.
+pub const METADATA_VALUE_BYTES_MAX: usize = 4 * 1024;
+/// Items in one list-valued metadata field.
+pub const METADATA_LIST_ITEMS_MAX: usize = 64;
+/// Records in one atomic write.
+pub const BATCH_RECORDS_MAX: usize = 1000;
+/// Length of an embedder's name, bytes.
+pub const EMBEDDER_BYTES_MAX: usize = 128;
+
+/// Results one query may ask for.
+pub const TOP_K_MAX: usize = 1000;
+/// Length of a query's text, bytes.
+pub const QUERY_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Distinct terms of a text query that are scored.
+pub const QUERY_TERMS_MAX: usize = 64;
+/// Conditions in one filter.
+pub const FILTER_CONDITIONS_MAX: usize = 16;
+/// Text that one hit carries across the wire, bytes; the full text stays with its owner.
+pub const HIT_TEXT_BYTES_MAX: usize = 2 * 1024;
+/// Bytes of all hits in one answer; an answer that would be longer is cut at its lowest ranks.
+pub const ANSWER_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// Relays a query may pass.
+pub const HOPS_MAX: u8 = 5;
+/// Shortest and longest deadline of a query, milliseconds.
+pub const DEADLINE_MILLIS_MIN: u64 = 10;
+/// See [`DEADLINE_MILLIS_MIN`].
+pub const DEADLINE_MILLIS_MAX: u64 = 120_000;
+/// Queries a node runs for its own users at once.
+pub const LOCAL_QUERIES_IN_FLIGHT_MAX: usize = 1024;
+/// Searches a node runs for one peer at once; more are declined as busy.
+pub const SEARCHES_PER_PEER_MAX: usize = 64;
+/// Searches a node runs for everybody at once; more are declined as busy.
+pub const SEARCHES_IN_FLIGHT_MAX: usize = 512;
+
+/// Capabilities a member may announce, in all of its sets together.
+pub const CAPABILITIES_MAX: usize = 32;
+/// Sessions with one peer: the one in use and the one that replaces it.
+pub const SESSIONS_PER_PEER_MAX: usize = 4;
+/// Connections that have not yet shown who they are, in all.
+pub const CONNECTIONS_PENDING_MAX: usize = 256;
+/// Sessions in all.
+pub const SESSIONS_MAX: usize = 2 * MEMBERS_MAX;
+/// Streams a peer may hold open at once on one connection.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// Open invites of one node.
+pub const INVITES_OPEN_MAX: usize = 64;
+/// Joiners waiting for approval on one node.
+pub const JOINERS_PENDING_MAX: usize = 64;
+/// Federation tokens a session keeps at once: the one in use and the one that renews it.
+pub const TOKENS_PER_SESSION_MAX: usize = 4;
+
+/// How long a connection may take to finish its handshake, milliseconds.
+pub const HANDSHAKE_TIMEOUT_MILLIS: u64 = 5_000;
+/// How long a connection may be silent before it is closed, milliseconds.
+pub const IDLE_TIMEOUT_MILLIS: u64 = 30_000;
+/// How long a peer may take to send its request on a stream it opened, milliseconds.
+pub const REQUEST_READ_TIMEOUT_MILLIS: u64 = 5_000;
+/// Longest a stream may live, milliseconds.
+pub const STREAM_TIMEOUT_MILLIS: u64 = DEADLINE_MILLIS_MAX + 5_000;
+/// First wait before a lost peer is dialled again, milliseconds; it doubles up to the maximum.
+pub const RECONNECT_MILLIS_MIN: u64 = 250;
+/// See [`RECONNECT_MILLIS_MIN`].
+pub const RECONNECT_MILLIS_MAX: u64 = 30_000;
+/// A connection is replaced after this long, so that fresh keys follow a compromise, milliseconds.
+pub const REKEY_MILLIS: u64 = 30 * 60 * 1000;
+
+/// Life of a federation token, milliseconds.
+pub const TOKEN_LIFE_MILLIS: u64 = 60 * 60 * 1000;
+/// A token is renewed when less than this is left of its life, milliseconds.
+pub const TOKEN_RENEW_BEFORE_MILLIS: u64 = TOKEN_LIFE_MILLIS / 3;
+/// Clock difference between members that token checks forgive, milliseconds.
+pub const CLOCK_SKEW_MILLIS_MAX: u64 = 5_000;
+/// Life of an invite unless asked otherwise, milliseconds.
+pub const INVITE_LIFE_MILLIS: u64 = 24 * 60 * 60 * 1000;
+/// Longest life of an invite, milliseconds.
+pub const INVITE_LIFE_MILLIS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Life of a member descriptor, milliseconds.
+pub const DESCRIPTOR_LIFE_MILLIS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Length of a KEM epoch, milliseconds.
+pub const KEM_EPOCH_MILLIS: u64 = 24 * 60 * 60 * 1000;
+
+const _: () = assert!(REQUEST_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(ANSWER_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(FRAME_READ_STEP_BYTES <= REQUEST_BYTES_MAX);
+const _: () = assert!(4 * DIMENSIONS_MAX + QUERY_TEXT_BYTES_MAX < REQUEST_BYTES_MAX);
+const _: () = assert!(SEARCHES_PER_PEER_MAX < SEARCHES_IN_FLIGHT_MAX);
+const _: () = assert!(TOKEN_RENEW_BEFORE_MILLIS + CLOCK_SKEW_MILLIS_MAX < TOKEN_LIFE_MILLIS);
+const _: () = assert!(STREAM_TIMEOUT_MILLIS > DEADLINE_MILLIS_MAX);
+const _: () = assert!(RECONNECT_MILLIS_MIN < RECONNECT_MILLIS_MAX);

@@ -1,0 +1,2 @@
+//! The exo command: a node, its API and its tools.
+fn main() {}
