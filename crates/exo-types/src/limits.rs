@@ -41,6 +41,19 @@ pub const METADATA_LIST_ITEMS_MAX: usize = 64;
 pub const BATCH_RECORDS_MAX: usize = 1000;
 /// Length of an embedder's name, bytes.
 pub const EMBEDDER_BYTES_MAX: usize = 128;
+/// Vectors up to which a collection is scanned exactly unless its store is opened otherwise; above,
+/// candidates are chosen by one bit a component and then scored exactly.
+pub const EXACT_SCAN_RECORDS_MAX: usize = 20_000;
+/// Connections with which an embedded store is read at once.
+pub const READ_CONNECTIONS_MAX: usize = 64;
+/// Records of one contiguous piece of a collection's search structures in memory.
+pub const SEGMENT_RECORDS_MAX: usize = 64 * 1024;
+/// Decoded postings that one collection keeps in memory between two writes, each 8 bytes.
+pub const POSTINGS_CACHED_MAX: usize = 4 * 1024 * 1024;
+/// Length of one line of an import file, bytes.
+pub const IMPORT_LINE_BYTES_MAX: usize = 1024 * 1024;
+/// Length of the header of a vector file, bytes.
+pub const NPY_HEADER_BYTES_MAX: usize = 64 * 1024;
 
 /// Results one query may ask for.
 pub const TOP_K_MAX: usize = 1000;
@@ -54,6 +67,8 @@ pub const FILTER_CONDITIONS_MAX: usize = 16;
 pub const HIT_TEXT_BYTES_MAX: usize = 2 * 1024;
 /// Bytes of all hits in one answer; an answer that would be longer is cut at its lowest ranks.
 pub const ANSWER_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// Collections that one source searches for one query; more are left out.
+pub const COLLECTIONS_PER_QUERY_MAX: usize = 64;
 /// Relays a query may pass.
 pub const HOPS_MAX: u8 = 5;
 /// Shortest and longest deadline of a query, milliseconds.
@@ -75,12 +90,36 @@ pub const SESSIONS_PER_PEER_MAX: usize = 4;
 pub const CONNECTIONS_PENDING_MAX: usize = 256;
 /// Sessions in all.
 pub const SESSIONS_MAX: usize = 2 * MEMBERS_MAX;
+/// Handshakes in progress above which a caller must first show that it owns its address.
+pub const CONNECTIONS_PENDING_RETRY: usize = 32;
+/// Handshakes in progress from one network whose callers have not shown that they own their address.
+pub const CONNECTIONS_PENDING_UNVALIDATED_PER_NETWORK_MAX: usize = 8;
+/// Handshakes in progress from one network whose callers have shown that they own their address.
+pub const CONNECTIONS_PENDING_PER_NETWORK_MAX: usize = 64;
+/// Connections that are ready and wait to be taken by the node.
+pub const CONNECTIONS_READY_MAX: usize = 64;
 /// Streams a peer may hold open at once on one connection.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// Bytes a peer may have under way on one stream before they are read.
+pub const STREAM_WINDOW_BYTES: usize = 1024 * 1024;
+/// Bytes a peer may have under way on all streams of one connection before they are read.
+pub const CONNECTION_WINDOW_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of requests that are being received or answered, on one connection.
+pub const REQUEST_BYTES_PER_CONNECTION_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of requests that are being received or answered, on one node.
+pub const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of answers that are being received, on one node.
+pub const ANSWER_BYTES_IN_FLIGHT_MAX: usize = 256 * 1024 * 1024;
+/// Frames in one answer.
+pub const RESPONSE_FRAMES_MAX: usize = 1024;
+/// Length of the reason that is kept when a peer closes a connection, bytes.
+pub const CLOSE_REASON_BYTES_MAX: usize = 128;
 /// Open invites of one node.
 pub const INVITES_OPEN_MAX: usize = 64;
 /// Joiners waiting for approval on one node.
 pub const JOINERS_PENDING_MAX: usize = 64;
+/// Length of the reason given for a refusal or a removal, bytes.
+pub const REASON_BYTES_MAX: usize = 512;
 /// Federation tokens a session keeps at once: the one in use and the one that renews it.
 pub const TOKENS_PER_SESSION_MAX: usize = 4;
 
@@ -114,9 +153,19 @@ pub const DESCRIPTOR_LIFE_MILLIS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Length of a KEM epoch, milliseconds.
 pub const KEM_EPOCH_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
+const _: () = assert!(TEXT_BYTES_MAX + TITLE_BYTES_MAX < IMPORT_LINE_BYTES_MAX);
+const _: () = assert!(BATCH_RECORDS_MAX <= SEGMENT_RECORDS_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_READ_STEP_BYTES <= REQUEST_BYTES_MAX);
+const _: () = assert!(CONNECTIONS_PENDING_RETRY < CONNECTIONS_PENDING_MAX);
+const _: () = assert!(CONNECTIONS_PENDING_PER_NETWORK_MAX < CONNECTIONS_PENDING_MAX);
+const _: () =
+    assert!(CONNECTIONS_PENDING_UNVALIDATED_PER_NETWORK_MAX < CONNECTIONS_PENDING_RETRY);
+const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
+const _: () = assert!(FRAME_BYTES_MAX <= ANSWER_BYTES_IN_FLIGHT_MAX);
+const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_PER_CONNECTION_MAX);
+const _: () = assert!(REQUEST_BYTES_PER_CONNECTION_MAX <= REQUEST_BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(4 * DIMENSIONS_MAX + QUERY_TEXT_BYTES_MAX < REQUEST_BYTES_MAX);
 const _: () = assert!(SEARCHES_PER_PEER_MAX < SEARCHES_IN_FLIGHT_MAX);
 const _: () = assert!(TOKEN_RENEW_BEFORE_MILLIS + CLOCK_SKEW_MILLIS_MAX < TOKEN_LIFE_MILLIS);

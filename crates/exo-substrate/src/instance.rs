@@ -1,0 +1,60 @@
+//! The handle a node holds.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::substrate::Substrate;
+
+/// A substrate and the name of its backend. Cheap to clone; clones are the same substrate.
+#[derive(Clone, Debug)]
+pub struct SubstrateInstance {
+    backend: &'static str,
+    inner: Arc<dyn Substrate>,
+}
+
+impl SubstrateInstance {
+    /// Wraps a substrate that was made elsewhere.
+    pub fn new(backend: &'static str, substrate: impl Substrate + 'static) -> Self {
+        Self { backend, inner: Arc::new(substrate) }
+    }
+
+    /// The name of its backend.
+    pub fn backend(&self) -> &'static str {
+        self.backend
+    }
+}
+
+impl Deref for SubstrateInstance {
+    type Target = dyn Substrate;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.inner
+    }
+}
+
+/// How a substrate is opened. A backend ignores what does not concern it.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// The store's file, created when missing.
+    pub path: PathBuf,
+    /// Collections with more vectors than this are searched approximately: candidates by one bit a
+    /// component, then exact scores.
+    pub exact_scan_records_max: usize,
+    /// Connections that read at once, 1 to [`exo_types::limits::READ_CONNECTIONS_MAX`].
+    pub read_connections: usize,
+}
+
+impl OpenOptions {
+    /// The usual settings for a store at `path`.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            exact_scan_records_max: exo_types::limits::EXACT_SCAN_RECORDS_MAX,
+            read_connections: READ_CONNECTIONS,
+        }
+    }
+}
+
+/// Read connections unless asked otherwise: each costs a few megabytes of page cache.
+const READ_CONNECTIONS: usize = 4;
