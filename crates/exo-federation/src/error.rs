@@ -130,6 +130,24 @@ codes! {
     AddressInUse = "address-in-use", false,
         "The address to listen on is taken or not one of this machine.",
         "Choose another with `--mesh-listen` or `--api-listen`.";
+    NodeNotRunning = "node-not-running", true,
+        "No node runs on this data directory, or its API does not answer.",
+        "Start it with `exo serve`; `--data-dir` chooses another node.";
+    Unauthorised = "unauthorised", false,
+        "The request carries no API token, or a wrong one.",
+        "Send `Authorization: Bearer TOKEN` with the token in `keys/api.token` of the data directory.";
+    OriginRefused = "origin-refused", false,
+        "The request's Host or Origin is not this API's own address: a web page may be speaking through a browser.",
+        "Reach the API by 127.0.0.1, [::1] or localhost, and not from a page of another site.";
+    BodyTooLarge = "body-too-large", false,
+        "The request's body is longer than the route allows.",
+        "Send less at once: records in smaller batches.";
+    RouteNotFound = "route-not-found", false,
+        "The API has no such path, or not with that method.",
+        "The path and the method are listed in the API reference.";
+    Interrupted = "interrupted", true,
+        "The command was stopped before it had finished.",
+        "Run it again; an import goes on where it stopped.";
     Io = "io", true,
         "The operating system refused a file or network operation.",
         "The message names the file and the cause.";
