@@ -197,7 +197,7 @@ impl fmt::Debug for IdentityKey {
 
 impl Serialize for IdentityKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        fixed::serialize(&*self.0, serializer)
+        fixed::serialize(&self.0, serializer)
     }
 }
 
@@ -238,7 +238,7 @@ impl fmt::Debug for Signature {
 
 impl Serialize for Signature {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        fixed::serialize(&*self.0, serializer)
+        fixed::serialize(&self.0, serializer)
     }
 }
 

@@ -152,16 +152,24 @@ pub const INVITE_LIFE_MILLIS_MAX: u64 = 30 * 24 * 60 * 60 * 1000;
 pub const DESCRIPTOR_LIFE_MILLIS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Length of a KEM epoch, milliseconds.
 pub const KEM_EPOCH_MILLIS: u64 = 24 * 60 * 60 * 1000;
+/// How long a KEM key still opens what arrives after its epoch, milliseconds; then it is erased.
+pub const KEM_GRACE_MILLIS: u64 = 150_000;
+/// KEM keys a node holds at once: the retired one in its grace, the current and the next.
+pub const KEM_KEYS_MAX: usize = 3;
+/// Length of one sealed message without its encapsulation, bytes.
+pub const SEALED_BYTES_MAX: usize = 7 * 1024 * 1024;
 
 const _: () = assert!(TEXT_BYTES_MAX + TITLE_BYTES_MAX < IMPORT_LINE_BYTES_MAX);
 const _: () = assert!(BATCH_RECORDS_MAX <= SEGMENT_RECORDS_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(ANSWER_BYTES_MAX < SEALED_BYTES_MAX && SEALED_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () =
+    assert!(CLOCK_SKEW_MILLIS_MAX < KEM_GRACE_MILLIS && KEM_GRACE_MILLIS < KEM_EPOCH_MILLIS);
 const _: () = assert!(FRAME_READ_STEP_BYTES <= REQUEST_BYTES_MAX);
 const _: () = assert!(CONNECTIONS_PENDING_RETRY < CONNECTIONS_PENDING_MAX);
 const _: () = assert!(CONNECTIONS_PENDING_PER_NETWORK_MAX < CONNECTIONS_PENDING_MAX);
-const _: () =
-    assert!(CONNECTIONS_PENDING_UNVALIDATED_PER_NETWORK_MAX < CONNECTIONS_PENDING_RETRY);
+const _: () = assert!(CONNECTIONS_PENDING_UNVALIDATED_PER_NETWORK_MAX < CONNECTIONS_PENDING_RETRY);
 const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
 const _: () = assert!(FRAME_BYTES_MAX <= ANSWER_BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_PER_CONNECTION_MAX);
