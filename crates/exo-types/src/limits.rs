@@ -138,6 +138,35 @@ pub const RECONNECT_MILLIS_MAX: u64 = 30_000;
 /// A connection is replaced after this long, so that fresh keys follow a compromise, milliseconds.
 pub const REKEY_MILLIS: u64 = 30 * 60 * 1000;
 
+/// Connections that the local API holds open at once; more wait to be accepted.
+pub const API_CONNECTIONS_MAX: usize = 1024;
+/// Requests that the local API works on at once; more are answered as busy.
+pub const API_REQUESTS_IN_FLIGHT_MAX: usize = 256;
+/// Batches of records that the local API reads or writes at once; more are answered as busy.
+pub const API_WRITES_IN_FLIGHT_MAX: usize = 4;
+/// Length of a request's head on the local API, bytes.
+pub const API_HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Length of a request's body on the local API, bytes; a batch of records has its own bound.
+pub const API_BODY_BYTES_MAX: usize = 256 * 1024;
+/// Length of a batch of records on the local API, bytes.
+pub const API_RECORDS_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Size at which the importer sends a batch that has fewer records than it may, bytes.
+pub const IMPORT_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How long an API connection may take to send a request's head, or stay idle, milliseconds.
+pub const API_HEAD_READ_TIMEOUT_MILLIS: u64 = 5_000;
+/// How long an API connection may take to send a request's body, milliseconds.
+pub const API_BODY_READ_TIMEOUT_MILLIS: u64 = 30_000;
+/// Longest life of an API connection, milliseconds.
+pub const API_CONNECTION_LIFE_MILLIS_MAX: u64 = 10 * 60 * 1000;
+/// How long a node that is stopping lets work under way finish, milliseconds.
+pub const DRAIN_MILLIS_MAX: u64 = 10_000;
+/// Length of an answer that the command line takes from the local API, bytes.
+pub const API_ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Queries of one command that are under way at once.
+pub const COMMAND_QUERIES_IN_FLIGHT_MAX: usize = 4;
+/// Rows of one query file.
+pub const QUERY_ROWS_MAX: usize = 100_000;
+
 /// Life of a federation token, milliseconds.
 pub const TOKEN_LIFE_MILLIS: u64 = 60 * 60 * 1000;
 /// A token is renewed when less than this is left of its life, milliseconds.
@@ -179,3 +208,8 @@ const _: () = assert!(SEARCHES_PER_PEER_MAX < SEARCHES_IN_FLIGHT_MAX);
 const _: () = assert!(TOKEN_RENEW_BEFORE_MILLIS + CLOCK_SKEW_MILLIS_MAX < TOKEN_LIFE_MILLIS);
 const _: () = assert!(STREAM_TIMEOUT_MILLIS > DEADLINE_MILLIS_MAX);
 const _: () = assert!(RECONNECT_MILLIS_MIN < RECONNECT_MILLIS_MAX);
+const _: () = assert!(API_WRITES_IN_FLIGHT_MAX < API_REQUESTS_IN_FLIGHT_MAX);
+const _: () = assert!(API_REQUESTS_IN_FLIGHT_MAX < API_CONNECTIONS_MAX);
+const _: () = assert!(16 * DIMENSIONS_MAX + 6 * QUERY_TEXT_BYTES_MAX < API_BODY_BYTES_MAX);
+const _: () = assert!(2 * IMPORT_BATCH_BYTES < API_RECORDS_BODY_BYTES_MAX);
+const _: () = assert!(DEADLINE_MILLIS_MAX < API_CONNECTION_LIFE_MILLIS_MAX);
