@@ -1,6 +1,7 @@
 //! A federation of searchable collections over a post-quantum network: the library and its driver.
 
 pub mod config;
+pub mod driver;
 pub mod error;
 pub mod view;
 

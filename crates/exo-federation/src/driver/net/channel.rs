@@ -1,0 +1,226 @@
+//! One connection to one proven peer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use exo_crypto::{IdentityKey, Label};
+use exo_types::PeerId;
+use exo_types::limits::REQUEST_BYTES_PER_CONNECTION_MAX;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use quinn::VarInt;
+use quinn::crypto::rustls::HandshakeData;
+use rustls::pki_types::CertificateDer;
+use tokio::sync::{Mutex, Semaphore};
+
+use super::Purpose;
+use super::admission::NetLimits;
+use super::close::CloseReason;
+use super::request::{Answer, Budget, IncomingRequest, RequestError, read_request, send_request};
+
+/// An encrypted connection to one peer whose key is proven. Cheap to clone; the connection closes
+/// when the last clone is dropped.
+///
+/// Call [`accept_request`](Self::accept_request) in a loop to serve the peer, and
+/// [`request`](Self::request) to ask it. On a dialled channel the peer may still refuse this node: the
+/// first request then fails with [`CloseReason::Refused`].
+#[derive(Clone, Debug)]
+pub struct EncryptedChannel(Arc<Channel>);
+
+#[derive(Debug)]
+struct Channel {
+    conn: quinn::Connection,
+    peer: PeerId,
+    key: IdentityKey,
+    purpose: Purpose,
+    dialed: bool,
+    pools: Pools,
+    request_bytes: Arc<Semaphore>,
+    request_read_timeout: Duration,
+    reading: Mutex<FuturesUnordered<BoxFuture<'static, Option<IncomingRequest>>>>,
+    streams_max: usize,
+}
+
+/// The library gave no key material; the connection is closing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection gave no key material")]
+pub struct ExporterError;
+
+/// The bounds on bytes being received that all connections of a node share.
+#[derive(Clone, Debug)]
+pub(super) struct Pools {
+    requests: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
+}
+
+impl Pools {
+    pub(super) fn new(limits: &NetLimits) -> Self {
+        let pool = |bytes: usize| Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
+        Self { requests: pool(limits.request_bytes_max), answers: pool(limits.answer_bytes_max) }
+    }
+}
+
+impl EncryptedChannel {
+    /// Wraps a connection whose handshake is over; the error names what the handshake lacks.
+    pub(super) fn new(
+        conn: quinn::Connection,
+        dialed: bool,
+        limits: &NetLimits,
+        pools: Pools,
+    ) -> Result<Self, &'static str> {
+        let key = peer_key(&conn).ok_or("no_key")?;
+        let purpose = purpose(&conn).ok_or("no_purpose")?;
+        Ok(Self(Arc::new(Channel {
+            conn,
+            peer: key.peer_id(),
+            key,
+            purpose,
+            dialed,
+            pools,
+            request_bytes: Arc::new(Semaphore::new(REQUEST_BYTES_PER_CONNECTION_MAX)),
+            request_read_timeout: limits.request_read_timeout,
+            reading: Mutex::default(),
+            streams_max: limits.streams_max as usize,
+        })))
+    }
+
+    /// The peer, named by its proven key.
+    pub fn peer(&self) -> PeerId {
+        self.0.peer
+    }
+
+    /// The peer's proven key.
+    pub fn peer_key(&self) -> &IdentityKey {
+        &self.0.key
+    }
+
+    /// What the dialling side opened the channel for.
+    pub fn purpose(&self) -> Purpose {
+        self.0.purpose
+    }
+
+    /// Whether this node dialled.
+    pub fn dialed(&self) -> bool {
+        self.0.dialed
+    }
+
+    /// Where the peer's packets come from now.
+    pub fn remote_address(&self) -> SocketAddr {
+        let address = self.0.conn.remote_address();
+        SocketAddr::new(address.ip().to_canonical(), address.port())
+    }
+
+    /// The current estimate of the round trip to the peer.
+    pub fn round_trip(&self) -> Duration {
+        self.0.conn.rtt()
+    }
+
+    /// Thirty-two bytes that only the two ends of this connection know (RFC 8446 section 7.5), to bind
+    /// what is said at a higher layer to this connection.
+    ///
+    /// # Errors
+    /// [`ExporterError`] when the library fails.
+    pub fn exporter(&self, label: Label) -> Result<[u8; 32], ExporterError> {
+        let mut out = [0; 32];
+        self.0
+            .conn
+            .export_keying_material(&mut out, label.as_str().as_bytes(), &[])
+            .map_err(|_| ExporterError)?;
+        Ok(out)
+    }
+
+    /// Asks, and returns an answer of exactly one frame, at most
+    /// [`FRAME_BYTES_MAX`](exo_types::limits::FRAME_BYTES_MAX) bytes. Dropping the future tells the
+    /// peer that the answer is no longer awaited.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn request(
+        &self,
+        body: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, RequestError> {
+        let mut answer = self.request_stream(body, timeout).await?;
+        let frame = answer.next().await?.ok_or(RequestError::Empty)?;
+        match answer.next().await? {
+            None => Ok(frame),
+            Some(_) => Err(RequestError::Malformed(super::FrameError::Trailing)),
+        }
+    }
+
+    /// Asks, and returns an answer that may have several frames, all within `timeout`.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub async fn request_stream(
+        &self,
+        body: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<Answer, RequestError> {
+        let budget = Budget::new(vec![self.0.pools.answers.clone()]);
+        send_request(&self.0.conn, body.into(), timeout, budget).await
+    }
+
+    /// The peer's next request; `None` when the connection is over. Requests are read side by side, so
+    /// a slow one holds up no other; one that breaks the rules is refused and skipped.
+    ///
+    /// Safe to drop and call again: nothing is lost.
+    pub async fn accept_request(&self) -> Option<IncomingRequest> {
+        let channel = &self.0;
+        let mut reading = channel.reading.lock().await;
+        loop {
+            let room = reading.len() < channel.streams_max;
+            tokio::select! {
+                Some(read) = reading.next() => {
+                    if let Some(request) = read {
+                        return Some(request);
+                    }
+                }
+                stream = channel.conn.accept_bi(), if room => {
+                    let (to, from) = stream.ok()?;
+                    let budget = Budget::new(vec![
+                        channel.request_bytes.clone(),
+                        channel.pools.requests.clone(),
+                    ]);
+                    let read = read_request(to, from, budget, channel.request_read_timeout);
+                    reading.push(Box::pin(read));
+                }
+            }
+        }
+    }
+
+    /// Closes the connection at once; what is under way is lost. The peer sees the code and the reason.
+    pub fn close(&self, code: u32, reason: &str) {
+        self.0.conn.close(VarInt::from_u32(code), reason.as_bytes());
+    }
+
+    /// Waits until the connection is over and tells why.
+    pub async fn closed(&self) -> CloseReason {
+        self.0.conn.closed().await.into()
+    }
+
+    /// Why the connection is over; `None` while it lives.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.0.conn.close_reason().map(CloseReason::from)
+    }
+
+    /// Whether the connection is over.
+    pub fn is_closed(&self) -> bool {
+        self.0.conn.close_reason().is_some()
+    }
+}
+
+/// The raw public key that the peer has proven.
+fn peer_key(conn: &quinn::Connection) -> Option<IdentityKey> {
+    let keys = conn.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    IdentityKey::from_spki_der(keys.first()?).ok()
+}
+
+/// The purpose that both sides settled on.
+fn purpose(conn: &quinn::Connection) -> Option<Purpose> {
+    let data = conn.handshake_data()?.downcast::<HandshakeData>().ok()?;
+    Purpose::from_alpn(data.protocol.as_deref()?)
+}

@@ -1,0 +1,201 @@
+//! Frames: four big-endian bytes of length and that many bytes.
+//!
+//! An announced length allocates nothing: the buffer grows as bytes arrive, and never holds more
+//! room than it has bytes plus one step.
+
+use exo_types::CodecError;
+use exo_types::codec::{FRAME_HEADER_BYTES, frame_len};
+use exo_types::limits::FRAME_READ_STEP_BYTES;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::request::Budget;
+
+/// Why a frame was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The announced length is over the bound; nothing was allocated for it.
+    #[error("frame refused: {0}")]
+    TooLong(CodecError),
+    /// The stream ended inside the frame.
+    #[error("the stream ended {missing} bytes before the frame did")]
+    Truncated {
+        /// Bytes still to come, at least.
+        missing: usize,
+    },
+    /// Bytes follow where the frame should have been the last.
+    #[error("bytes follow the frame where none may")]
+    Trailing,
+    /// The stream was reset or its connection was lost.
+    #[error("the stream failed: {0}")]
+    Stream(#[source] std::io::Error),
+}
+
+/// Reads one frame of at most `max` bytes; `None` when the stream ends before it begins.
+///
+/// Room is taken from `budget` before it is allocated; where the budget is spent, the read waits, and
+/// the flow control of QUIC makes the sender wait too.
+pub(super) async fn read_frame<R: AsyncRead + Unpin>(
+    source: &mut R,
+    max: usize,
+    budget: &mut Budget,
+) -> Result<Option<Vec<u8>>, FrameError> {
+    let Some(header) = read_header(source).await? else { return Ok(None) };
+    let len = frame_len(header, max).map_err(FrameError::TooLong)?;
+    let mut body = Vec::new();
+    while body.len() < len {
+        if body.len() == body.capacity() {
+            // Doubling keeps the copies linear; the first step keeps a bare announcement cheap.
+            let step = (len - body.len()).min(body.len().max(FRAME_READ_STEP_BYTES));
+            budget.take(step).await;
+            body.reserve_exact(step);
+        }
+        let room = (body.capacity() - body.len()).min(len - body.len());
+        let mut window = (&mut *source).take(room as u64);
+        if window.read_buf(&mut body).await.map_err(FrameError::Stream)? == 0 {
+            return Err(FrameError::Truncated { missing: len - body.len() });
+        }
+    }
+    Ok(Some(body))
+}
+
+/// Reads the only frame of a stream: it must be there and nothing may follow.
+pub(super) async fn read_only_frame<R: AsyncRead + Unpin>(
+    source: &mut R,
+    max: usize,
+    budget: &mut Budget,
+) -> Result<Vec<u8>, FrameError> {
+    let body = read_frame(source, max, budget)
+        .await?
+        .ok_or(FrameError::Truncated { missing: FRAME_HEADER_BYTES })?;
+    let mut byte = [0; 1];
+    match source.read(&mut byte).await.map_err(FrameError::Stream)? {
+        0 => Ok(body),
+        _ => Err(FrameError::Trailing),
+    }
+}
+
+async fn read_header<R: AsyncRead + Unpin>(
+    source: &mut R,
+) -> Result<Option<[u8; FRAME_HEADER_BYTES]>, FrameError> {
+    let mut header = [0; FRAME_HEADER_BYTES];
+    let mut filled = 0;
+    while filled < header.len() {
+        match source.read(&mut header[filled..]).await.map_err(FrameError::Stream)? {
+            0 if filled == 0 => return Ok(None),
+            0 => return Err(FrameError::Truncated { missing: header.len() - filled }),
+            read => filled += read,
+        }
+    }
+    Ok(Some(header))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use exo_types::codec::frame_header;
+    use exo_types::limits::{FRAME_BYTES_MAX, REQUEST_BYTES_MAX};
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    /// Gives its bytes a few at a time and then ends, or waits forever.
+    struct Trickle {
+        bytes: Vec<u8>,
+        at: usize,
+        piece: usize,
+        ends: bool,
+    }
+
+    impl Trickle {
+        fn frame(len: usize, sent: usize) -> Self {
+            let mut bytes = frame_header(len, usize::MAX).expect("fits").to_vec();
+            bytes.extend((0..sent).map(|i| i as u8));
+            Self { bytes, at: 0, piece: 1500, ends: true }
+        }
+    }
+
+    impl AsyncRead for Trickle {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            let len = self.piece.min(self.bytes.len() - self.at).min(buf.remaining());
+            if len == 0 && !self.ends {
+                return Poll::Pending;
+            }
+            buf.put_slice(&self.bytes[self.at..self.at + len]);
+            self.at += len;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn read(source: &mut Trickle, max: usize) -> Result<Option<Vec<u8>>, FrameError> {
+        read_frame(source, max, &mut Budget::unlimited()).await
+    }
+
+    #[tokio::test]
+    async fn a_frame_round_trips_at_every_interesting_length() {
+        let step = FRAME_READ_STEP_BYTES;
+        for len in [0, 1, step - 1, step, step + 1, 2 * step, 5 * step + 7] {
+            let mut source = Trickle::frame(len, len);
+            let body = read(&mut source, FRAME_BYTES_MAX).await.expect("reads").expect("is there");
+            assert_eq!(body, &source.bytes[FRAME_HEADER_BYTES..], "{len}");
+            assert!(read(&mut source, FRAME_BYTES_MAX).await.expect("ends").is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn four_gibibytes_are_refused_by_the_header_alone() {
+        let mut source = Trickle { bytes: vec![0xff; 4], at: 0, piece: 1, ends: false };
+        let error = read(&mut source, FRAME_BYTES_MAX).await.expect_err("is refused");
+        let actual = u32::MAX as usize;
+        assert!(
+            matches!(error, FrameError::TooLong(CodecError::TooLong { actual: a, .. }) if a == actual)
+        );
+    }
+
+    #[tokio::test]
+    async fn an_announced_length_takes_one_step_until_bytes_arrive() {
+        let mut source = Trickle::frame(FRAME_BYTES_MAX, 0);
+        source.ends = false;
+        let mut budget = Budget::unlimited();
+        let reading = read_frame(&mut source, FRAME_BYTES_MAX, &mut budget);
+        assert!(futures::poll!(std::pin::pin!(reading)).is_pending());
+        assert_eq!(budget.taken(), FRAME_READ_STEP_BYTES);
+    }
+
+    #[tokio::test]
+    async fn room_never_exceeds_twice_what_arrived_and_a_step() {
+        for sent in [1, FRAME_READ_STEP_BYTES, 3 * FRAME_READ_STEP_BYTES, 4_000_000] {
+            let mut source = Trickle::frame(FRAME_BYTES_MAX, sent);
+            source.ends = false;
+            let mut budget = Budget::unlimited();
+            let reading = read_frame(&mut source, FRAME_BYTES_MAX, &mut budget);
+            assert!(futures::poll!(std::pin::pin!(reading)).is_pending());
+            assert!(budget.taken() <= 2 * sent + FRAME_READ_STEP_BYTES, "{sent}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_early_end_and_a_late_one_are_both_refused() {
+        for (len, sent) in [(10, 9), (10, 0), (200_000, 199_999)] {
+            let error = read(&mut Trickle::frame(len, sent), REQUEST_BYTES_MAX).await;
+            let missing = len - sent;
+            assert!(
+                matches!(error, Err(FrameError::Truncated { missing: m }) if m == missing),
+                "{error:?}"
+            );
+        }
+        let mut half = Trickle { bytes: vec![0, 0], at: 0, piece: 1, ends: true };
+        assert!(matches!(read(&mut half, 9).await, Err(FrameError::Truncated { missing: 2 })));
+        let mut long = Trickle::frame(10, 11);
+        let error = read_only_frame(&mut long, 10, &mut Budget::unlimited()).await;
+        assert!(matches!(error, Err(FrameError::Trailing)));
+        let mut none = Trickle { bytes: vec![], at: 0, piece: 1, ends: true };
+        let error = read_only_frame(&mut none, 10, &mut Budget::unlimited()).await;
+        assert!(matches!(error, Err(FrameError::Truncated { .. })));
+    }
+}
