@@ -17,7 +17,9 @@ use zeroize::Zeroizing;
 
 use crate::fixed;
 use crate::hash::hash;
+use crate::kdf::kdf;
 use crate::label::Label;
+use crate::secret::SharedSecret;
 
 /// A member's secret: it signs as the member. Not `Clone`; share it behind an [`Arc`].
 pub struct PostQuantumKeypair {
@@ -108,6 +110,13 @@ impl PostQuantumKeypair {
     /// The seed, for the key file alone. It is the whole secret: never log, print or send it.
     pub fn expose_seed(&self) -> &[u8; IDENTITY_SEED_BYTES] {
         &self.seed
+    }
+
+    /// A secret of this member for its own use, such as the key of its stateless resets. It is the same
+    /// after every restart and says nothing about the identity.
+    pub fn derive(&self, label: Label) -> SharedSecret {
+        let mut seed = Zeroizing::new(*self.seed);
+        kdf(&SharedSecret::take(&mut seed), label, &[])
     }
 
     /// The private key as PKCS#8 DER in the seed form of RFC 9881, 54 bytes, for TLS.

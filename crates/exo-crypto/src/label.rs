@@ -65,6 +65,8 @@ impl Label {
 
     /// Hash of a record's title and text.
     pub const CONTENT_HASH: Self = Self("exo-federation/1 content-hash");
+    /// Check value of a key file: finds damage, proves nothing.
+    pub const KEY_FILE: Self = Self("exo-federation/1 key-file");
     /// Hash of a state for comparison between replicas.
     pub const STATE_HASH: Self = Self("exo-federation/1 state-hash");
 
@@ -95,6 +97,7 @@ impl Label {
         Self::RELAY_REPLY,
         Self::ONION_KEYS,
         Self::CONTENT_HASH,
+        Self::KEY_FILE,
         Self::STATE_HASH,
     ];
 

@@ -183,6 +183,8 @@ pub const DESCRIPTOR_LIFE_MILLIS: u64 = 7 * 24 * 60 * 60 * 1000;
 pub const KEM_EPOCH_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// How long a KEM key still opens what arrives after its epoch, milliseconds; then it is erased.
 pub const KEM_GRACE_MILLIS: u64 = 150_000;
+/// Length of a key file, bytes.
+pub const KEY_FILE_BYTES_MAX: usize = 16 * 1024;
 /// KEM keys a node holds at once: the retired one in its grace, the current and the next.
 pub const KEM_KEYS_MAX: usize = 3;
 /// Length of one sealed message without its encapsulation, bytes.
