@@ -50,6 +50,8 @@ pub const READ_CONNECTIONS_MAX: usize = 64;
 pub const SEGMENT_RECORDS_MAX: usize = 64 * 1024;
 /// Decoded postings that one collection keeps in memory between two writes, each 8 bytes.
 pub const POSTINGS_CACHED_MAX: usize = 4 * 1024 * 1024;
+/// Imports whose progress a collection remembers; the oldest is forgotten first.
+pub const IMPORTS_REMEMBERED_MAX: usize = 1024;
 /// Length of one line of an import file, bytes.
 pub const IMPORT_LINE_BYTES_MAX: usize = 1024 * 1024;
 /// Length of the header of a vector file, bytes.
@@ -103,11 +105,13 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// Bytes a peer may have under way on one stream before they are read.
 pub const STREAM_WINDOW_BYTES: usize = 1024 * 1024;
 /// Bytes a peer may have under way on all streams of one connection before they are read.
-pub const CONNECTION_WINDOW_BYTES: usize = 4 * 1024 * 1024;
+pub const CONNECTION_WINDOW_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes of datagrams that the system holds for the node in each direction, where it allows that many.
+pub const SOCKET_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of requests that are being received or answered, on one connection.
-pub const REQUEST_BYTES_PER_CONNECTION_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of requests that are being received or answered, on one node.
-pub const REQUEST_BYTES_IN_FLIGHT_MAX: usize = 64 * 1024 * 1024;
+pub const REQUEST_BYTES_PER_CONNECTION_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of answers that are being received, on one connection.
+pub const ANSWER_BYTES_PER_CONNECTION_MAX: usize = 2 * FRAME_BYTES_MAX;
 /// Bytes of answers that are being received, on one node.
 pub const ANSWER_BYTES_IN_FLIGHT_MAX: usize = 256 * 1024 * 1024;
 /// Frames in one answer.
@@ -202,9 +206,13 @@ const _: () = assert!(CONNECTIONS_PENDING_RETRY < CONNECTIONS_PENDING_MAX);
 const _: () = assert!(CONNECTIONS_PENDING_PER_NETWORK_MAX < CONNECTIONS_PENDING_MAX);
 const _: () = assert!(CONNECTIONS_PENDING_UNVALIDATED_PER_NETWORK_MAX < CONNECTIONS_PENDING_RETRY);
 const _: () = assert!(STREAM_WINDOW_BYTES <= CONNECTION_WINDOW_BYTES);
-const _: () = assert!(FRAME_BYTES_MAX <= ANSWER_BYTES_IN_FLIGHT_MAX);
+const _: () = assert!(FRAME_BYTES_MAX <= ANSWER_BYTES_PER_CONNECTION_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_BYTES_PER_CONNECTION_MAX);
-const _: () = assert!(REQUEST_BYTES_PER_CONNECTION_MAX <= REQUEST_BYTES_IN_FLIGHT_MAX);
+const _: () = assert!(
+    SEARCHES_PER_PEER_MAX * (4 * DIMENSIONS_MAX + QUERY_TEXT_BYTES_MAX)
+        <= REQUEST_BYTES_PER_CONNECTION_MAX
+);
+const _: () = assert!(ANSWER_BYTES_PER_CONNECTION_MAX <= ANSWER_BYTES_IN_FLIGHT_MAX);
 const _: () = assert!(4 * DIMENSIONS_MAX + QUERY_TEXT_BYTES_MAX < REQUEST_BYTES_MAX);
 const _: () = assert!(SEARCHES_PER_PEER_MAX < SEARCHES_IN_FLIGHT_MAX);
 const _: () = assert!(TOKEN_RENEW_BEFORE_MILLIS + CLOCK_SKEW_MILLIS_MAX < TOKEN_LIFE_MILLIS);

@@ -28,9 +28,9 @@ pub struct NetLimits {
     pub ready_max: usize,
     /// Requests a peer may have open at once on one connection.
     pub streams_max: u32,
-    /// Bytes of requests being received or answered, on the node.
+    /// Bytes of requests being received or answered, on one connection; at least one request's.
     pub request_bytes_max: usize,
-    /// Bytes of answers being received, on the node.
+    /// Bytes of answers being received, on the node; at least one frame's.
     pub answer_bytes_max: usize,
     /// How long a handshake may take.
     pub handshake_timeout: Duration,
@@ -50,7 +50,7 @@ impl Default for NetLimits {
             pending_per_network_max: limits::CONNECTIONS_PENDING_PER_NETWORK_MAX,
             ready_max: limits::CONNECTIONS_READY_MAX,
             streams_max: limits::STREAMS_PER_CONNECTION_MAX,
-            request_bytes_max: limits::REQUEST_BYTES_IN_FLIGHT_MAX,
+            request_bytes_max: limits::REQUEST_BYTES_PER_CONNECTION_MAX,
             answer_bytes_max: limits::ANSWER_BYTES_IN_FLIGHT_MAX,
             handshake_timeout: Duration::from_millis(limits::HANDSHAKE_TIMEOUT_MILLIS),
             idle_timeout: Duration::from_millis(limits::IDLE_TIMEOUT_MILLIS),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use exo_crypto::{IdentityKey, Label};
 use exo_types::PeerId;
-use exo_types::limits::REQUEST_BYTES_PER_CONNECTION_MAX;
+use exo_types::limits::{ANSWER_BYTES_PER_CONNECTION_MAX, REQUEST_BYTES_MAX};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -37,8 +37,8 @@ struct Channel {
     key: IdentityKey,
     purpose: Purpose,
     dialed: bool,
-    pools: Pools,
     request_bytes: Arc<Semaphore>,
+    answer_bytes: [Arc<Semaphore>; 2],
     request_read_timeout: Duration,
     reading: Mutex<FuturesUnordered<BoxFuture<'static, Option<IncomingRequest>>>>,
     streams_max: usize,
@@ -49,27 +49,13 @@ struct Channel {
 #[error("the connection gave no key material")]
 pub struct ExporterError;
 
-/// The bounds on bytes being received that all connections of a node share.
-#[derive(Clone, Debug)]
-pub(super) struct Pools {
-    requests: Arc<Semaphore>,
-    answers: Arc<Semaphore>,
-}
-
-impl Pools {
-    pub(super) fn new(limits: &NetLimits) -> Self {
-        let pool = |bytes: usize| Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)));
-        Self { requests: pool(limits.request_bytes_max), answers: pool(limits.answer_bytes_max) }
-    }
-}
-
 impl EncryptedChannel {
     /// Wraps a connection whose handshake is over; the error names what the handshake lacks.
     pub(super) fn new(
         conn: quinn::Connection,
         dialed: bool,
         limits: &NetLimits,
-        pools: Pools,
+        node_answer_bytes: Arc<Semaphore>,
     ) -> Result<Self, &'static str> {
         let key = peer_key(&conn).ok_or("no_key")?;
         let purpose = purpose(&conn).ok_or("no_purpose")?;
@@ -79,8 +65,9 @@ impl EncryptedChannel {
             key,
             purpose,
             dialed,
-            pools,
-            request_bytes: Arc::new(Semaphore::new(REQUEST_BYTES_PER_CONNECTION_MAX)),
+            request_bytes: pool(limits.request_bytes_max.max(REQUEST_BYTES_MAX)),
+            // The connection's own bound comes first, so that one peer never holds all of the node's.
+            answer_bytes: [pool(ANSWER_BYTES_PER_CONNECTION_MAX), node_answer_bytes],
             request_read_timeout: limits.request_read_timeout,
             reading: Mutex::default(),
             streams_max: limits.streams_max as usize,
@@ -160,7 +147,7 @@ impl EncryptedChannel {
         body: impl Into<Bytes>,
         timeout: Duration,
     ) -> Result<Answer, RequestError> {
-        let budget = Budget::new(vec![self.0.pools.answers.clone()]);
+        let budget = Budget::new(&self.0.answer_bytes);
         send_request(&self.0.conn, body.into(), timeout, budget).await
     }
 
@@ -181,10 +168,7 @@ impl EncryptedChannel {
                 }
                 stream = channel.conn.accept_bi(), if room => {
                     let (to, from) = stream.ok()?;
-                    let budget = Budget::new(vec![
-                        channel.request_bytes.clone(),
-                        channel.pools.requests.clone(),
-                    ]);
+                    let budget = Budget::new(std::slice::from_ref(&channel.request_bytes));
                     let read = read_request(to, from, budget, channel.request_read_timeout);
                     reading.push(Box::pin(read));
                 }
@@ -211,6 +195,11 @@ impl EncryptedChannel {
     pub fn is_closed(&self) -> bool {
         self.0.conn.close_reason().is_some()
     }
+}
+
+/// A bound on bytes being received.
+pub(super) fn pool(bytes: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)))
 }
 
 /// The raw public key that the peer has proven.

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use exo_crypto::PostQuantumKeypair;
 use exo_types::PeerId;
-use exo_types::limits::MEMBERS_MAX;
+use exo_types::limits::{FRAME_BYTES_MAX, MEMBERS_MAX, SOCKET_BUFFER_BYTES};
+use quinn::udp::UdpSocketState;
 use quinn::{ConnectionError, Incoming, TokenMemoryCache, TransportErrorCode, VarInt};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::admission::{Admission, NetLimits, Slot, Verdict};
-use super::channel::{EncryptedChannel, Pools};
+use super::channel::{EncryptedChannel, pool};
 use super::close::{CloseReason, tls_alert};
 use super::tls::{Admit, TlsIdentity};
 use super::{Purpose, metric, transport};
@@ -114,7 +115,7 @@ struct Inner {
     quinn: quinn::Endpoint,
     tls: TlsIdentity,
     limits: NetLimits,
-    pools: Pools,
+    answer_bytes: Arc<Semaphore>,
     address_tokens: Arc<TokenMemoryCache>,
     ready: Mutex<mpsc::Receiver<EncryptedChannel>>,
     acceptor: AbortHandle,
@@ -134,18 +135,23 @@ impl Endpoint {
             .map_err(|error| BindError::Tls(error.to_string()))?;
         let of_socket = |source| BindError::Socket { listen, source };
         let socket = UdpSocket::bind(listen).map_err(of_socket)?;
+        widen_buffers(&socket);
         let endpoint = transport::endpoint_config(&identity);
         let quinn =
             quinn::Endpoint::new(endpoint, Some(server), socket, runtime).map_err(of_socket)?;
-        let pools = Pools::new(&limits);
+        let answer_bytes = pool(limits.answer_bytes_max.max(FRAME_BYTES_MAX));
         let (to_ready, ready) = mpsc::channel(limits.ready_max.max(1));
-        let acceptor = Acceptor { limits: limits.clone(), pools: pools.clone(), ready: to_ready };
+        let acceptor = Acceptor {
+            limits: limits.clone(),
+            answer_bytes: answer_bytes.clone(),
+            ready: to_ready,
+        };
         let acceptor = tokio::spawn(acceptor.run(quinn.clone())).abort_handle();
         Ok(Self(Arc::new(Inner {
             quinn,
             tls,
             limits,
-            pools,
+            answer_bytes,
             address_tokens: Arc::new(TokenMemoryCache::new(MEMBERS_MAX as u32, 2)),
             ready: Mutex::new(ready),
             acceptor,
@@ -203,7 +209,7 @@ impl Endpoint {
             }
         };
         let channel =
-            EncryptedChannel::new(conn, true, &inner.limits, inner.pools.clone()).map_err(
+            EncryptedChannel::new(conn, true, &inner.limits, inner.answer_bytes.clone()).map_err(
                 |cause| ConnectError::Untrusted { addr, expected: expect, cause: cause.to_owned() },
             )?;
         metric::connected(true);
@@ -230,6 +236,18 @@ impl Endpoint {
     }
 }
 
+/// Makes room for bursts: a flood of first packets must not push an honest one out of the system's
+/// buffer. A system that allows less is still usable.
+fn widen_buffers(socket: &UdpSocket) {
+    let widened = UdpSocketState::new(socket.into()).and_then(|state| {
+        state.set_recv_buffer_size(socket.into(), SOCKET_BUFFER_BYTES)?;
+        state.set_send_buffer_size(socket.into(), SOCKET_BUFFER_BYTES)
+    });
+    if let Err(error) = widened {
+        tracing::info!(%error, "the socket keeps the system's buffer sizes");
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.acceptor.abort();
@@ -241,7 +259,7 @@ impl Drop for Inner {
 /// Runs the handshakes of callers.
 struct Acceptor {
     limits: NetLimits,
-    pools: Pools,
+    answer_bytes: Arc<Semaphore>,
     ready: mpsc::Sender<EncryptedChannel>,
 }
 
@@ -266,11 +284,11 @@ impl Acceptor {
 
     /// Runs one handshake beside the others; `slot` bounds how many there are, the timeout how long.
     fn begin(&self, incoming: Incoming, slot: Slot) {
-        let (limits, pools) = (self.limits.clone(), self.pools.clone());
+        let (limits, answer_bytes) = (self.limits.clone(), self.answer_bytes.clone());
         let ready = self.ready.clone();
         tokio::spawn(async move {
             let allowed = limits.handshake_timeout;
-            match timeout(allowed, handshake(incoming, &limits, pools)).await {
+            match timeout(allowed, handshake(incoming, &limits, answer_bytes)).await {
                 Ok(Some(channel)) => hand_over(&ready, channel),
                 Ok(None) => {}
                 Err(_) => metric::refused("slow_handshake"),
@@ -283,7 +301,7 @@ impl Acceptor {
 async fn handshake(
     incoming: Incoming,
     limits: &NetLimits,
-    pools: Pools,
+    answer_bytes: Arc<Semaphore>,
 ) -> Option<EncryptedChannel> {
     let conn = match incoming.await {
         Ok(conn) => conn,
@@ -294,7 +312,7 @@ async fn handshake(
             return None;
         }
     };
-    EncryptedChannel::new(conn, false, limits, pools).map_err(metric::refused).ok()
+    EncryptedChannel::new(conn, false, limits, answer_bytes).map_err(metric::refused).ok()
 }
 
 /// Gives the channel to whoever accepts; a node that does not keep up sheds callers.

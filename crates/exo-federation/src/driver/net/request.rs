@@ -156,6 +156,7 @@ impl IncomingRequest {
 pub struct Responder {
     to: SendStream,
     frames: usize,
+    finished: bool,
     /// The request's share of the bound on requests, held while it is being answered.
     _budget: Budget,
 }
@@ -196,6 +197,7 @@ impl Responder {
     /// # Errors
     /// [`RespondError::NotAwaited`].
     pub fn finish(mut self) -> Result<(), RespondError> {
+        self.finished = true;
         self.to.finish().map_err(|_| RespondError::NotAwaited)
     }
 
@@ -211,8 +213,11 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        // An unfinished answer must not look like a short one. On a finished stream this does nothing.
-        let _ = self.to.reset(VarInt::from_u32(CODE_GIVEN_UP));
+        if !self.finished {
+            // An unfinished answer must not look like a short one. This fails on a stream that the
+            // asker has stopped, which is as well.
+            let _ = self.to.reset(VarInt::from_u32(CODE_GIVEN_UP));
+        }
     }
 }
 
@@ -227,7 +232,7 @@ pub(super) async fn read_request(
     let read = read_only_frame(&mut from, REQUEST_BYTES_MAX, &mut budget);
     let (cause, code) = match timeout(allowed, read).await {
         Ok(Ok(body)) => {
-            let responder = Responder { to, frames: 0, _budget: budget };
+            let responder = Responder { to, frames: 0, finished: false, _budget: budget };
             return Some(IncomingRequest { body, responder });
         }
         Err(_) => ("slow", CODE_SLOW),
@@ -287,17 +292,16 @@ fn answer_error(error: FrameError) -> RequestError {
     RequestError::Malformed(error)
 }
 
-/// A share of the bounds on bytes being received: taken as a buffer grows, given back on drop.
+/// A share of the bounds on bytes being received: taken before a frame is read, given back on drop.
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     pools: Vec<Arc<Semaphore>>,
     held: Vec<OwnedSemaphorePermit>,
-    taken: usize,
 }
 
 impl Budget {
-    pub(super) fn new(pools: Vec<Arc<Semaphore>>) -> Self {
-        Self { pools, ..Self::default() }
+    pub(super) fn new(pools: &[Arc<Semaphore>]) -> Self {
+        Self { pools: pools.to_vec(), held: Vec::new() }
     }
 
     #[cfg(test)]
@@ -305,16 +309,14 @@ impl Budget {
         Self::default()
     }
 
-    /// Waits for room for `bytes` more in every pool.
+    /// Waits for room for a frame of `bytes` in every pool. It is taken whole, so that two frames
+    /// never wait for each other, and it is room to grow into, not memory.
     pub(super) async fn take(&mut self, bytes: usize) {
-        self.taken += bytes;
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        for (at, pool) in self.pools.iter().enumerate() {
+        for pool in &self.pools {
             // The pools are never closed; a closed one would bound nothing.
-            let Ok(permit) = pool.clone().acquire_many_owned(permits).await else { continue };
-            match self.held.get_mut(at) {
-                Some(held) => held.merge(permit),
-                None => self.held.push(permit),
+            if let Ok(permit) = pool.clone().acquire_many_owned(permits).await {
+                self.held.push(permit);
             }
         }
     }
@@ -322,13 +324,6 @@ impl Budget {
     /// Gives everything back.
     fn release(&mut self) {
         self.held.clear();
-        self.taken = 0;
-    }
-
-    /// Bytes taken so far.
-    #[cfg(test)]
-    pub(super) fn taken(&self) -> usize {
-        self.taken
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_lc_rs::{hkdf, hmac, rand};
 use exo_crypto::{Label, PostQuantumKeypair, SharedSecret, kdf};
-use exo_types::limits::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use exo_types::limits::{CONNECTION_WINDOW_BYTES, HANDSHAKE_TIMEOUT_MILLIS, STREAM_WINDOW_BYTES};
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{
     BloomTokenLog, ClientConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout,
@@ -53,7 +53,7 @@ pub(super) fn server_config(
     config
         .transport_config(Arc::new(transport(limits, None)))
         .validation_token_config(tokens)
-        .retry_token_lifetime(limits.handshake_timeout)
+        .retry_token_lifetime(RETRY_TOKEN_LIFE)
         .max_incoming(limits.pending_max)
         .incoming_buffer_size(INCOMING_BUFFER_BYTES)
         .incoming_buffer_size_total(INCOMING_BUFFER_BYTES * limits.pending_max as u64);
@@ -146,12 +146,16 @@ const INITIAL_DATAGRAM_BYTES: u16 = 1232;
 const RESET_INTERVAL_MIN: Duration = Duration::from_millis(5);
 /// Bytes that are kept of a handshake between its first packet and the decision to begin it.
 const INCOMING_BUFFER_BYTES: u64 = 8 * 1024;
+/// How long a caller may use the token of a Retry: while it is ignored for want of room it comes back
+/// with the same one, and an expired token would end its handshake.
+const RETRY_TOKEN_LIFE: Duration = Duration::from_secs(30);
 /// How long a peer that has been here may skip address validation.
 const ADDRESS_TOKEN_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Memory for the record of used address tokens.
 const ADDRESS_TOKEN_LOG_BYTES_MAX: usize = 64 * 1024;
 /// Address tokens that are used in one lifetime: each member reconnects twice an hour.
 const ADDRESS_TOKENS_EXPECTED: u64 = 16 * 1024;
+const _: () = assert!(RETRY_TOKEN_LIFE.as_millis() as u64 > 2 * HANDSHAKE_TIMEOUT_MILLIS);
 const _: () = assert!(STREAM_WINDOW_BYTES <= u32::MAX as usize);
 const _: () = assert!(CONNECTION_WINDOW_BYTES <= u32::MAX as usize);
 
@@ -169,7 +173,7 @@ mod tests {
         assert!(ids(1).validate(&id).is_ok());
         assert!(ids(2).validate(&id).is_err());
         for at in 0..id.len() {
-            let mut other = *id;
+            let mut other = id.to_vec();
             other[at] ^= 1;
             assert!(ids(1).validate(&ConnectionId::new(&other)).is_err(), "{at}");
         }
@@ -179,6 +183,6 @@ mod tests {
 
     #[test]
     fn ids_differ() {
-        assert_ne!(*ids(1).generate_cid(), *ids(1).generate_cid());
+        assert_ne!(ids(1).generate_cid(), ids(1).generate_cid());
     }
 }
