@@ -1,3 +1,38 @@
-//! The pure node: sessions, membership, tokens and query flow as a state machine without I/O.
+//! The node as a state machine: sessions, membership, tokens and query flow, without I/O.
+//!
+//! A driver feeds [`Node`] with [`effect::Input`]s and carries out its [`effect::Effect`]s. Time and
+//! randomness are arguments; the crate never touches a socket, a disk or a clock.
+//!
+//! # Requirements
+//! Sessions are authenticated: the key given with a session is the one that the other end proved to
+//! hold, in a channel whose content nobody else reads or alters.
+//!
+//! # Provided
+//! Only active members get answers; every request is checked against a token that this node signed
+//! for its asker; a joiner gets nothing before it is approved; what a policy keeps back does not
+//! leave; a query ends by its deadline with one status per source.
+//!
+//! # Not provided
+//! A member that is asked learns who asks and what. A member that answers may withhold or invent
+//! records. The founder alone decides who is a member.
 
+pub mod capability;
+pub mod descriptor;
+pub mod effect;
+mod flow;
+pub mod invite;
+pub mod merge;
+mod node;
 pub mod policy;
+pub mod refusal;
+pub mod roster;
+pub mod state;
+pub mod ticket;
+pub mod token;
+pub mod wire;
+
+pub use flow::join::JoinError;
+pub use flow::membership::MembershipError;
+pub use flow::query::QueryError;
+pub use flow::show::{FederationShown, JoinShown, PeerShown, PeerState};
+pub use node::{Entropy, Node, Settings, StateError};

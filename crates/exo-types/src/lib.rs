@@ -25,4 +25,4 @@ pub use result::{
     FederatedHit, FederatedResult, Hit, Leg, LegKind, Provenance, ScoreScale, SourceReport,
     SourceStatus,
 };
-pub use time::Timestamp;
+pub use time::{Now, Timestamp};

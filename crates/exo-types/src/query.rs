@@ -39,6 +39,28 @@ pub enum Metric {
     L2,
 }
 
+impl Metric {
+    /// The metric of two vectors of one length, in double precision: what a merger recomputes.
+    /// Substrates compute in single precision; the two agree within rounding. A zero vector has
+    /// cosine 0.
+    pub fn score(self, a: &[f32], b: &[f32]) -> f64 {
+        let dot = |x: &[f32], y: &[f32]| -> f64 {
+            x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+        };
+        match self {
+            Self::Dot => dot(a, b),
+            Self::Cosine => {
+                let norms = (dot(a, a) * dot(b, b)).sqrt();
+                if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
+            }
+            Self::L2 => {
+                let square = |(x, y): (&f32, &f32)| (f64::from(*x) - f64::from(*y)).powi(2);
+                -a.iter().zip(b).map(square).sum::<f64>().sqrt()
+            }
+        }
+    }
+}
+
 /// What is looked for: nearness to a vector, words of a text, or both.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueryTarget {

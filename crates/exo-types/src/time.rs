@@ -30,6 +30,15 @@ impl Timestamp {
     }
 }
 
+/// The two clocks of one moment, as a driver reads them for a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Wall-clock time: expiry dates are compared with it.
+    pub wall: Timestamp,
+    /// Time since the node started, never going back: deadlines and waits are counted on it.
+    pub mono: Duration,
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -1,0 +1,229 @@
+//! Spreading what is newer: the founder's roster and the members' descriptors.
+
+use std::collections::BTreeMap;
+
+use exo_crypto::{KemEpochKey, PostQuantumKeypair, Signed, Verified};
+use exo_types::limits::DESCRIPTOR_LIFE_MILLIS;
+use exo_types::{Epoch, Now, PeerAddress, PeerId, Timestamp};
+
+use crate::Node;
+use crate::capability::CapabilitySet;
+use crate::descriptor::MemberDescriptor;
+use crate::effect::{CallFailure, Event, ExchangeId, SessionId};
+use crate::flow::{CONTROL_TIMEOUT, CallKind};
+use crate::refusal::Refusal;
+use crate::roster::{RosterBody, Standing};
+use crate::state::{Joining, Membership, RosterError};
+use crate::wire::{CloseReason, Request, Response, SyncRequest, Synced};
+
+/// Signs this node's descriptor.
+pub(crate) fn sign_descriptor(
+    keypair: &PostQuantumKeypair,
+    addresses: &[PeerAddress],
+    kem_keys: &[Signed<KemEpochKey>],
+    capabilities: &CapabilitySet,
+    version: u64,
+    now: Timestamp,
+) -> Result<Verified<MemberDescriptor>, String> {
+    let descriptor = MemberDescriptor {
+        peer: keypair.peer_id(),
+        version,
+        addresses: addresses.to_vec(),
+        capabilities: capabilities.clone(),
+        kem_keys: kem_keys.to_vec(),
+        expires: now.plus_millis(DESCRIPTOR_LIFE_MILLIS),
+    };
+    Signed::sign(descriptor, keypair).map_err(|error| error.to_string())
+}
+
+impl Node {
+    /// Tells the node where it is reached and its sealing keys, when these have changed.
+    pub fn describe(
+        &mut self,
+        now: Now,
+        addresses: Vec<PeerAddress>,
+        kem_keys: Vec<Signed<KemEpochKey>>,
+    ) -> Result<(), String> {
+        self.addresses = addresses;
+        self.kem_keys = kem_keys;
+        self.descriptor = sign_descriptor(
+            &self.keypair,
+            &self.addresses,
+            &self.kem_keys,
+            &self.capabilities,
+            now.wall.0.max(self.descriptor.version + 1),
+            now.wall,
+        )?;
+        self.notify_all();
+        Ok(())
+    }
+
+    /// Signs the descriptor again before half of its life is over.
+    pub(crate) fn refresh_descriptor(&mut self, now: Now) {
+        if self.descriptor.expires.millis_since(now.wall) < DESCRIPTOR_LIFE_MILLIS / 2 {
+            let (addresses, kem_keys) = (self.addresses.clone(), self.kem_keys.clone());
+            if let Err(error) = self.describe(now, addresses, kem_keys) {
+                self.event(Event::StateNotSaved(error));
+            }
+        }
+    }
+
+    /// Takes over a member's descriptor, where it is newer and its member signed it.
+    pub(crate) fn learn_descriptor(&mut self, now: Now, signed: &Signed<MemberDescriptor>) -> bool {
+        let Ok(claimed) = signed.claimed() else { return false };
+        let Some(membership) = &self.membership else { return false };
+        let known = self.directory.get(&claimed.peer).map_or(0, |known| known.version);
+        let Some(member) = membership.roster.member(&claimed.peer) else { return false };
+        if claimed.peer == self.me || member.revoked.is_some() || claimed.version <= known {
+            return false;
+        }
+        match signed.verify(&member.key) {
+            Ok(descriptor) if descriptor.is_current(now.wall) => {
+                self.directory.insert(claimed.peer, descriptor);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Asks the peer of a session for what is newer there.
+    pub(crate) fn sync_with(&mut self, id: SessionId) {
+        let Some(epoch) = self.membership.as_ref().map(|m| m.roster.epoch) else { return };
+        let have = self.directory.iter().map(|(peer, d)| (*peer, d.version));
+        let have = have.chain([(self.me, self.descriptor.version)]).collect();
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.greeted && !session.syncing {
+            session.syncing = true;
+            let request = Request::Sync(SyncRequest { epoch, have });
+            self.call(id, CallKind::Sync, request, CONTROL_TIMEOUT);
+        }
+    }
+
+    /// Asks every neighbour that this node dialled: one of each two asks.
+    pub(crate) fn sync_all(&mut self, _now: Now) {
+        let dialled = |id: &&SessionId| self.sessions.get(id).is_some_and(|s| s.dialled);
+        let ids: Vec<_> = self.by_peer.values().filter(dialled).copied().collect();
+        for id in ids {
+            self.sync_with(id);
+        }
+    }
+
+    /// Tells every neighbour that something changed here.
+    pub(crate) fn notify_all(&mut self) {
+        let Some(epoch) = self.membership.as_ref().map(|m| m.roster.epoch) else { return };
+        let ids: Vec<_> = self.by_peer.values().copied().collect();
+        for id in ids {
+            self.call(id, CallKind::Notify, Request::Notify { epoch }, CONTROL_TIMEOUT);
+        }
+    }
+
+    pub(crate) fn notified(&mut self, id: SessionId, exchange: ExchangeId, _epoch: Epoch) {
+        self.respond(exchange, Response::Done);
+        self.sync_with(id);
+    }
+
+    /// Answers what is newer here than there.
+    pub(crate) fn sync_request(&mut self, now: Now, exchange: ExchangeId, sync: SyncRequest) {
+        let Some(membership) = &self.membership else {
+            return self.respond(exchange, Response::Refused(Refusal::NotMember));
+        };
+        let have: BTreeMap<PeerId, u64> = sync.have.into_iter().collect();
+        let newer = |d: &&Verified<MemberDescriptor>| {
+            d.version > have.get(&d.peer).copied().unwrap_or(0) && d.is_current(now.wall)
+        };
+        let all = self.directory.values().chain([&self.descriptor]);
+        let synced = Synced {
+            roster: (membership.roster.epoch > sync.epoch).then(|| membership.signed.clone()),
+            descriptors: all.filter(newer).map(|d| d.signed().clone()).collect(),
+        };
+        self.respond(exchange, Response::Synced(Box::new(synced)));
+    }
+
+    /// Takes over what a neighbour has newer.
+    pub(crate) fn synced(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        result: Result<Response, CallFailure>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.syncing = false;
+        let Ok(Response::Synced(synced)) = result else { return };
+        let mut changed = false;
+        if let Some(roster) = synced.roster {
+            match self.apply_roster(now, roster) {
+                Ok(newer) => changed |= newer,
+                Err(_) => return self.drop_session(now, id, CloseReason::Refused),
+            }
+        }
+        for descriptor in &synced.descriptors {
+            changed |= self.learn_descriptor(now, descriptor);
+        }
+        if changed {
+            self.persist();
+            self.notify_all();
+            self.keep_links(now);
+        }
+    }
+
+    /// Takes a roster into force, where it is newer than the present one.
+    pub(crate) fn apply_roster(
+        &mut self,
+        now: Now,
+        signed: Signed<RosterBody>,
+    ) -> Result<bool, RosterError> {
+        let Some(present) = &self.membership else { return Ok(false) };
+        let next = Membership::verify(present.genesis.clone(), signed)?;
+        if next.roster.epoch <= present.roster.epoch {
+            return Ok(false);
+        }
+        self.enter(now, next);
+        Ok(true)
+    }
+
+    /// Makes a verified membership the one in force: removed members lose their sessions at once,
+    /// tokens of the epoch before die, new members get links.
+    pub(crate) fn enter(&mut self, now: Now, next: Membership) {
+        let before = self.membership.replace(next);
+        let Some(membership) = &self.membership else { return };
+        let roster = &membership.roster;
+        let was_active = |peer: &PeerId| {
+            before.as_ref().is_some_and(|m| m.roster.standing(peer) == Standing::Active)
+        };
+        let mut events = Vec::new();
+        for (peer, member) in roster.all() {
+            match (was_active(peer), member.revoked.is_none()) {
+                (false, true) if *peer != self.me => events.push(Event::MemberAdmitted(*peer)),
+                (true, false) if *peer != self.me => events.push(Event::MemberRevoked(*peer)),
+                _ => {}
+            }
+        }
+        let removed = match roster.member(&self.me).map(|member| &member.revoked) {
+            Some(Some(reason)) => Some(reason.clone()),
+            _ => None,
+        };
+        let gone: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| {
+                removed.is_some() || roster.standing(&session.peer) == Standing::Revoked
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        self.directory.retain(|peer, _| roster.standing(peer) == Standing::Active);
+        for event in events {
+            self.event(event);
+        }
+        for id in gone {
+            let reason =
+                if removed.is_some() { CloseReason::Shutdown } else { CloseReason::Revoked };
+            self.close(id, reason, false);
+        }
+        if let Some(reason) = removed {
+            self.joining = Joining::Ended(format!("removed from the federation: {reason}"));
+            self.event(Event::Removed(reason));
+        }
+        self.keep_links(now);
+        self.renew_tokens(now);
+    }
+}

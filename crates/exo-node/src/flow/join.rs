@@ -1,0 +1,410 @@
+//! Joining: the ticket is shown, both sides get four words nobody in between could have chosen, and
+//! the inviter's owner approves by the joiner's words.
+//!
+//! Until then a joiner is pending and gets nothing. The words come from the channel's exporter and
+//! two nonces, the joiner's committed to before it sees the inviter's ([`exo_crypto::sas`]).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use exo_crypto::{InviterSas, JoinerSas, SasNonce, SasSession, Signed, Words};
+use exo_types::limits::{RECONNECT_MILLIS_MAX, RECONNECT_MILLIS_MIN};
+use exo_types::{NodeName, Now, PeerAddress, PeerId};
+
+use crate::Node;
+use crate::descriptor::MemberDescriptor;
+use crate::effect::{CallFailure, Effect, Event, ExchangeId, Purpose, SessionId};
+use crate::flow::session::Session;
+use crate::flow::{CONTROL_TIMEOUT, CallKind};
+use crate::invite::Joiner;
+use crate::node::Timer;
+use crate::refusal::Refusal;
+use crate::roster::Standing;
+use crate::state::{Joining, Membership};
+use crate::ticket::Ticket;
+use crate::wire::{CloseReason, JoinApproved, JoinChallenge, JoinStart, Request, Response};
+
+/// Where joining stands on one session.
+pub(crate) enum JoinHandshake {
+    /// The joiner has committed.
+    Committed(JoinerSas),
+    /// The inviter has sent its nonce.
+    Challenged {
+        sas: InviterSas,
+        name: NodeName,
+        descriptor: Signed<MemberDescriptor>,
+        auto_approve: bool,
+    },
+    /// Both have the words.
+    Revealed,
+}
+
+/// Why joining was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// The node belongs to a federation.
+    #[error("this node belongs to a federation already")]
+    AlreadyMember,
+    /// The node waits for approval already.
+    #[error("this node waits for the approval of an earlier join")]
+    InProgress,
+    /// The ticket's time has passed.
+    #[error("the ticket has expired")]
+    Expired,
+    /// The ticket is this node's own.
+    #[error("the ticket was made by this very node")]
+    OwnTicket,
+}
+
+impl Node {
+    /// Begins to join the federation a ticket invites to.
+    pub fn join(&mut self, now: Now, ticket: Ticket) -> Result<(), JoinError> {
+        if self.membership.is_some() && !matches!(self.joining, Joining::Ended(_)) {
+            return Err(JoinError::AlreadyMember);
+        }
+        if matches!(self.joining, Joining::Waiting { .. }) {
+            return Err(JoinError::InProgress);
+        }
+        if ticket.expires <= now.wall {
+            return Err(JoinError::Expired);
+        }
+        if ticket.inviter == self.me {
+            return Err(JoinError::OwnTicket);
+        }
+        self.membership = None;
+        self.joining = Joining::Knocking(ticket);
+        self.join_failures = 0;
+        self.persist();
+        self.resume_joining(now);
+        Ok(())
+    }
+
+    /// Dials the inviter, at the beginning and again after a restart.
+    pub(crate) fn resume_joining(&mut self, _now: Now) {
+        let Some(ticket) = self.ticket() else { return };
+        let inviter = ticket.inviter;
+        let address = |at: &SocketAddr| PeerAddress {
+            peer: Some(inviter),
+            host: at.ip().to_string(),
+            port: at.port(),
+        };
+        let addresses = ticket.addresses.iter().map(address).collect();
+        self.effect(Effect::Dial { peer: inviter, addresses, purpose: Purpose::Join });
+    }
+
+    fn ticket(&self) -> Option<&Ticket> {
+        match &self.joining {
+            Joining::Knocking(ticket) | Joining::Waiting { ticket, .. } => Some(ticket),
+            Joining::Idle | Joining::Ended(_) => None,
+        }
+    }
+
+    pub(crate) fn is_inviter(&self, peer: &PeerId) -> bool {
+        self.ticket().is_some_and(|ticket| ticket.inviter == *peer)
+    }
+
+    /// The joiner's session with its inviter is up.
+    pub(crate) fn knock(&mut self, now: Now, id: SessionId) {
+        let nonce = SasNonce::new(self.random());
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        match &self.joining {
+            Joining::Knocking(ticket) if ticket.inviter == session.peer => {
+                let of = SasSession {
+                    exporter: session.exporter,
+                    joiner: self.me,
+                    inviter: session.peer,
+                };
+                let (sas, commitment) = JoinerSas::start(of, nonce);
+                session.handshake = Some(JoinHandshake::Committed(sas));
+                let start = JoinStart {
+                    federation: ticket.federation,
+                    secret: ticket.secret,
+                    commitment,
+                    name: self.name.clone(),
+                    descriptor: self.descriptor.signed().clone(),
+                };
+                let request = Request::JoinStart(Box::new(start));
+                self.call(id, CallKind::JoinStart, request, CONTROL_TIMEOUT);
+            }
+            Joining::Waiting { ticket, .. } if ticket.inviter == session.peer => {
+                self.join_poll(now);
+            }
+            _ => self.close(id, CloseReason::Refused, false),
+        }
+    }
+
+    /// The inviter's side of a joiner's first message.
+    pub(crate) fn join_start(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        exchange: ExchangeId,
+        start: JoinStart,
+    ) {
+        match self.check_join_start(now, id, start) {
+            Ok(challenge) => {
+                self.persist();
+                self.respond(exchange, Response::JoinChallenge(Box::new(challenge)));
+            }
+            Err(refusal) => self.respond(exchange, Response::Refused(refusal)),
+        }
+    }
+
+    fn check_join_start(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        start: JoinStart,
+    ) -> Result<JoinChallenge, Refusal> {
+        let nonce = SasNonce::new(self.random());
+        let session = self.sessions.get(&id).ok_or(Refusal::NotMember)?;
+        let membership = self.as_founder().map_err(|_| Refusal::TicketUnknown)?;
+        let peer = session.peer;
+        if start.federation != Ticket::tag(&membership.id) {
+            return Err(Refusal::WrongFederation);
+        }
+        start.descriptor.verify(&session.key).map_err(|_| Refusal::Malformed)?;
+        if membership.roster.standing(&peer) == Standing::Active {
+            return Err(Refusal::TicketUnknown);
+        }
+        if membership.roster.name_taken(&start.name, &peer) {
+            return Err(Refusal::NameTaken);
+        }
+        let genesis = membership.genesis.clone();
+        let of = SasSession { exporter: session.exporter, joiner: peer, inviter: self.me };
+        let invite = self.book.redeem(&start.secret, peer, now.wall);
+        let auto_approve = invite.ok_or(Refusal::TicketUnknown)?.auto_approve;
+        let (sas, nonce) = InviterSas::start(of, nonce, start.commitment);
+        let session = self.sessions.get_mut(&id).ok_or(Refusal::NotMember)?;
+        session.handshake = Some(JoinHandshake::Challenged {
+            sas,
+            name: start.name,
+            descriptor: start.descriptor,
+            auto_approve,
+        });
+        Ok(JoinChallenge { nonce, genesis })
+    }
+
+    /// The joiner has the inviter's nonce and the genesis.
+    pub(crate) fn join_challenged(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        result: Result<Response, CallFailure>,
+    ) {
+        let challenge = match result {
+            Ok(Response::JoinChallenge(challenge)) => challenge,
+            Ok(Response::Refused(refusal)) => return self.join_ends(id, refusal.says()),
+            _ => return self.drop_session(now, id, CloseReason::Refused),
+        };
+        let Joining::Knocking(ticket) = &self.joining else { return };
+        let ticket = ticket.clone();
+        if !ticket.is_for(&challenge.genesis.id()) {
+            return self.join_ends(id, "the inviter named another federation than its ticket");
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(JoinHandshake::Committed(sas)) = session.handshake.take() else { return };
+        let (nonce, words) = sas.reveal(&challenge.nonce);
+        session.handshake = Some(JoinHandshake::Revealed);
+        self.joining = Joining::Waiting { ticket, words: words.to_string() };
+        self.persist();
+        self.call(id, CallKind::JoinReveal, Request::JoinReveal { nonce }, CONTROL_TIMEOUT);
+    }
+
+    /// The inviter opens the joiner's commitment.
+    pub(crate) fn join_reveal(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        exchange: ExchangeId,
+        nonce: SasNonce,
+    ) {
+        let response = match self.check_reveal(now, id, nonce) {
+            Ok(()) => match self.sessions.get(&id).map(|session| session.peer) {
+                Some(peer) => self.join_standing(&peer),
+                None => Response::Refused(Refusal::NotMember),
+            },
+            Err(refusal) => Response::Refused(refusal),
+        };
+        self.respond(exchange, response);
+    }
+
+    fn check_reveal(&mut self, now: Now, id: SessionId, nonce: SasNonce) -> Result<(), Refusal> {
+        let session = self.sessions.get_mut(&id).ok_or(Refusal::NotMember)?;
+        let Some(JoinHandshake::Challenged { sas, name, descriptor, auto_approve }) =
+            session.handshake.take()
+        else {
+            return Err(Refusal::Malformed);
+        };
+        session.handshake = Some(JoinHandshake::Revealed);
+        let (peer, key) = (session.peer, session.key.clone());
+        let words: Words = sas.reveal(&nonce).map_err(|_| Refusal::WordsMismatch)?;
+        let joiner = Joiner {
+            key,
+            name,
+            words: words.to_string(),
+            since: now.wall,
+            descriptor,
+            rejected: false,
+        };
+        if !self.book.wait(joiner) {
+            return Err(Refusal::JoinFull);
+        }
+        if auto_approve {
+            self.admit(now, &peer, true).map_err(|_| Refusal::NameTaken)?;
+        } else {
+            self.persist();
+            self.event(Event::JoinerWaits(peer));
+        }
+        Ok(())
+    }
+
+    /// How a joiner's request stands, as it is told.
+    fn join_standing(&self, peer: &PeerId) -> Response {
+        let Some(membership) = &self.membership else {
+            return Response::Refused(Refusal::NotMember);
+        };
+        match (membership.roster.standing(peer), self.book.joiner(peer)) {
+            (Standing::Active, _) => Response::JoinApproved(Box::new(JoinApproved {
+                genesis: membership.genesis.clone(),
+                roster: membership.signed.clone(),
+                descriptors: self
+                    .directory
+                    .values()
+                    .chain([&self.descriptor])
+                    .map(|descriptor| descriptor.signed().clone())
+                    .collect(),
+            })),
+            (Standing::Revoked, None) => Response::Refused(Refusal::MemberRevoked),
+            (_, Some(joiner)) if joiner.rejected => Response::Refused(Refusal::JoinRejected),
+            (_, Some(_)) => Response::JoinPending,
+            (Standing::Unknown, None) => Response::Refused(Refusal::TicketUnknown),
+        }
+    }
+
+    pub(crate) fn join_polled(&mut self, id: SessionId, exchange: ExchangeId) {
+        let response = match self.sessions.get(&id).map(|session| session.peer) {
+            Some(peer) => self.join_standing(&peer),
+            None => Response::Refused(Refusal::NotMember),
+        };
+        self.respond(exchange, response);
+    }
+
+    pub(crate) fn join_revealed(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        result: Result<Response, CallFailure>,
+    ) {
+        if matches!(result, Ok(Response::JoinPending)) {
+            self.event(Event::JoinPending);
+        }
+        self.join_answered(now, id, result);
+    }
+
+    /// The joiner hears how its request stands.
+    pub(crate) fn join_answered(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        result: Result<Response, CallFailure>,
+    ) {
+        match result {
+            Ok(Response::JoinPending) => {
+                self.join_failures = 0;
+                self.set_timer(now.mono + POLL_EVERY, Timer::JoinPoll);
+            }
+            Ok(Response::JoinApproved(approved)) => self.joined(now, id, *approved),
+            Ok(Response::Refused(refusal)) => self.join_ends(id, refusal.says()),
+            _ => self.drop_session(now, id, CloseReason::Refused),
+        }
+    }
+
+    /// The joiner checks what it is given and becomes a member.
+    fn joined(&mut self, now: Now, id: SessionId, approved: JoinApproved) {
+        let Some(ticket) = self.ticket() else { return };
+        if !ticket.is_for(&approved.genesis.id()) {
+            return self.join_ends(id, "the inviter named another federation than its ticket");
+        }
+        let membership = match Membership::verify(approved.genesis, approved.roster) {
+            Ok(membership) => membership,
+            Err(error) => return self.join_ends(id, &error.to_string()),
+        };
+        if membership.roster.standing(&self.me) != Standing::Active {
+            return self.join_ends(id, "the roster does not name this node");
+        }
+        self.joining = Joining::Idle;
+        let at = self.effects_len();
+        self.enter(now, membership);
+        for descriptor in &approved.descriptors {
+            self.learn_descriptor(now, descriptor);
+        }
+        self.persist_before(at);
+        self.close(id, CloseReason::Superseded, true);
+        self.event(Event::Joined);
+        // With the descriptors known, the dials that were set up find addresses.
+        self.keep_links(now);
+    }
+
+    fn join_ends(&mut self, id: SessionId, reason: &str) {
+        self.joining = Joining::Ended(reason.to_owned());
+        self.persist();
+        self.close(id, CloseReason::Refused, true);
+        self.event(Event::Removed(reason.to_owned()));
+    }
+
+    /// Asks the inviter again, over the present session or a new one.
+    pub(crate) fn join_poll(&mut self, now: Now) {
+        let Joining::Waiting { ticket, .. } = &self.joining else {
+            if matches!(self.joining, Joining::Knocking(_)) {
+                self.resume_joining(now);
+            }
+            return;
+        };
+        let inviter = ticket.inviter;
+        let open = self.sessions.iter().find(|(_, session)| {
+            session.purpose == Purpose::Join && session.peer == inviter && !session.closing
+        });
+        match open.map(|(id, _)| *id) {
+            Some(id) => {
+                self.call(id, CallKind::JoinPoll, Request::JoinPoll, CONTROL_TIMEOUT);
+            }
+            None => self.resume_joining(now),
+        }
+    }
+
+    pub(crate) fn join_session_down(&mut self, now: Now, session: &Session) {
+        if session.dialled && self.is_inviter(&session.peer) {
+            self.join_again(now);
+        }
+    }
+
+    pub(crate) fn join_dial_failed(
+        &mut self,
+        now: Now,
+        peer: &PeerId,
+        detail: String,
+        refused: bool,
+    ) {
+        if !self.is_inviter(peer) {
+            return;
+        }
+        if refused {
+            // The inviter expects nobody: the ticket was revoked or has expired there.
+            self.joining = Joining::Ended(Refusal::TicketUnknown.says().to_owned());
+            self.persist();
+            return self.event(Event::Removed(detail));
+        }
+        self.join_again(now);
+    }
+
+    fn join_again(&mut self, now: Now) {
+        let wait = RECONNECT_MILLIS_MIN << self.join_failures.min(7);
+        self.join_failures = self.join_failures.saturating_add(1);
+        let wait = Duration::from_millis(wait.min(RECONNECT_MILLIS_MAX));
+        self.set_timer(now.mono + wait, Timer::JoinPoll);
+    }
+}
+
+/// How often a joiner asks whether it has been approved.
+const POLL_EVERY: Duration = Duration::from_millis(500);

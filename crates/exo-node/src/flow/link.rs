@@ -1,0 +1,194 @@
+//! Keeping a session with every member: dialling, backing off, noticing silence.
+
+use std::time::Duration;
+
+use exo_crypto::Verified;
+use exo_types::limits::{RECONNECT_MILLIS_MAX, RECONNECT_MILLIS_MIN};
+use exo_types::{Now, PeerId};
+
+use crate::Node;
+use crate::effect::{CallFailure, CallId, Effect, Event, Purpose, SessionId};
+use crate::flow::{CONTROL_TIMEOUT, CallKind};
+use crate::node::Timer;
+use crate::roster::Standing;
+use crate::token::FederationToken;
+use crate::wire::{CloseReason, Request, Response};
+
+/// What this node knows of the way to one member.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    /// Dials that failed since the last session.
+    pub(crate) failures: u32,
+    /// A dial is under way.
+    pub(crate) dialling: bool,
+    /// The peer was there and refused.
+    pub(crate) refused: bool,
+    /// Why there is no session.
+    pub(crate) detail: String,
+    /// When the peer was last heard from.
+    pub(crate) last_heard: Duration,
+    /// When a query last dialled afresh because the peer was silent.
+    pub(crate) hedged: Option<Duration>,
+    /// Smoothed round trip of answered requests.
+    pub(crate) latency: Option<Duration>,
+    /// The token this node last had there, to be shown in the next session.
+    pub(crate) token: Option<Verified<FederationToken>>,
+}
+
+impl Link {
+    /// A session is in use.
+    pub(crate) fn up(&mut self) {
+        self.failures = 0;
+        self.refused = false;
+        self.detail.clear();
+    }
+
+    /// Whether the last attempts failed, so that waiting for a session makes no sense.
+    pub(crate) fn is_down(&self) -> bool {
+        self.failures > 0
+    }
+
+    fn measure(&mut self, round_trip: Duration) {
+        // The smoothing of RFC 6298: an eighth of each new sample.
+        self.latency = Some(match self.latency {
+            Some(known) => (known * 7 + round_trip) / 8,
+            None => round_trip,
+        });
+    }
+}
+
+impl Node {
+    /// Makes links for every active member and forgets those of others.
+    pub(crate) fn keep_links(&mut self, now: Now) {
+        let Some(membership) = &self.membership else { return };
+        let roster = &membership.roster;
+        self.links.retain(|peer, _| roster.standing(peer) == Standing::Active);
+        if roster.standing(&self.me) != Standing::Active {
+            return self.links.clear();
+        }
+        let missing: Vec<PeerId> = roster
+            .active()
+            .map(|(peer, _)| *peer)
+            .filter(|peer| *peer != self.me && !self.links.contains_key(peer))
+            .collect();
+        for peer in missing {
+            self.links.insert(peer, Link::default());
+            // The smaller id dials at once, the other a little later: rarely do both.
+            let wait = if self.me < peer { Duration::ZERO } else { SECOND_DIALLER_WAITS };
+            self.set_timer(now.mono + wait, Timer::Redial(peer));
+        }
+    }
+
+    /// Dials a member that has no session and no dial under way.
+    pub(crate) fn redial(&mut self, now: Now, peer: PeerId) {
+        if !self.by_peer.contains_key(&peer) {
+            self.dial(now, peer);
+        }
+    }
+
+    /// Dials a member, also beside a session that has fallen silent.
+    pub(crate) fn dial(&mut self, now: Now, peer: PeerId) {
+        let known = self.directory.get(&peer).filter(|known| known.is_current(now.wall));
+        let addresses = known.map(|known| known.addresses.clone()).unwrap_or_default();
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        if link.dialling {
+            return;
+        }
+        if addresses.is_empty() {
+            return self.link_down(now, peer, "no address of it is known", false);
+        }
+        link.dialling = true;
+        self.effect(Effect::Dial { peer, addresses, purpose: Purpose::Member });
+    }
+
+    pub(crate) fn dial_failed(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        purpose: Purpose,
+        detail: String,
+        refused: bool,
+    ) {
+        if purpose == Purpose::Join {
+            return self.join_dial_failed(now, &peer, detail, refused);
+        }
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        link.dialling = false;
+        let silent = link.hedged.is_some_and(|at| link.last_heard <= at);
+        match self.by_peer.get(&peer).copied() {
+            // A fresh dial failed too: the session that fell silent leads nowhere.
+            Some(session) if silent => self.drop_session(now, session, CloseReason::Silent),
+            Some(_) => {}
+            None => self.link_down(now, peer, &detail, refused),
+        }
+    }
+
+    /// There is no session with a member: say so, tell the queries that wait, try again later.
+    pub(crate) fn link_down(&mut self, now: Now, peer: PeerId, detail: &str, refused: bool) {
+        let jitter = u64::from(u16::from_be_bytes(self.random()));
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        let was_down = link.is_down();
+        link.failures = link.failures.saturating_add(1);
+        if link.detail.is_empty() || !link.refused {
+            link.detail = detail.to_owned();
+        }
+        link.refused |= refused;
+        let doubled = RECONNECT_MILLIS_MIN.saturating_mul(1 << (link.failures - 1).min(16));
+        let wait = doubled.min(RECONNECT_MILLIS_MAX);
+        // Half fixed, half drawn: members that lost the same peer do not dial it in step.
+        let wait = wait / 2 + wait * jitter / (2 * u64::from(u16::MAX));
+        self.set_timer(now.mono + Duration::from_millis(wait), Timer::Redial(peer));
+        if !was_down {
+            self.event(Event::PeerUnreachable(peer, detail.to_owned()));
+        }
+        self.peer_unreachable(now, peer);
+    }
+
+    /// A peer said something.
+    pub(crate) fn heard(&mut self, now: Now, peer: PeerId) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.last_heard = now.mono;
+        }
+    }
+
+    /// Takes the round trip of an answered request into account.
+    pub(crate) fn measured(&mut self, peer: PeerId, round_trip: Duration) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.measure(round_trip);
+        }
+    }
+
+    /// Asks a member whether it is there; the end comes as [`Effect::PingDone`].
+    pub fn ping(&mut self, now: Now, peer: &PeerId) -> Option<CallId> {
+        let session = *self.by_peer.get(peer)?;
+        let kind = CallKind::Ping { sent: now.mono };
+        Some(self.call(session, kind, Request::Ping, CONTROL_TIMEOUT))
+    }
+
+    pub(crate) fn pinged(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        call: CallId,
+        sent: Duration,
+        result: Result<Response, CallFailure>,
+    ) {
+        let round_trip = now.mono.saturating_sub(sent);
+        let result = match result {
+            Ok(Response::Done) => {
+                if let Some(peer) = self.sessions.get(&session).map(|session| session.peer) {
+                    self.measured(peer, round_trip);
+                }
+                Ok(round_trip)
+            }
+            Ok(Response::Refused(refusal)) => Err(refusal.to_string()),
+            Ok(_) => Err("the peer answered something else".to_owned()),
+            Err(CallFailure::Timeout) => Err("no answer in time".to_owned()),
+            Err(_) => Err("the connection was lost".to_owned()),
+        };
+        self.effect(Effect::PingDone { call, result });
+    }
+}
+
+/// How long the larger of two ids waits before it dials the smaller.
+const SECOND_DIALLER_WAITS: Duration = Duration::from_millis(300);

@@ -1,0 +1,487 @@
+//! Sessions between members: hello, negotiation, tokens, and which of two sessions stays.
+
+use std::time::Duration;
+
+use exo_crypto::{IdentityKey, Signed, Verified};
+use exo_types::limits::{
+    HANDSHAKE_TIMEOUT_MILLIS, SESSIONS_MAX, SESSIONS_PER_PEER_MAX, TOKEN_LIFE_MILLIS,
+    TOKEN_RENEW_BEFORE_MILLIS, TOKENS_PER_SESSION_MAX,
+};
+use exo_types::{Now, PeerId, TokenId};
+
+use crate::Node;
+use crate::capability::CapabilitySet;
+use crate::effect::{CallFailure, Effect, Event, ExchangeId, Purpose, SessionId};
+use crate::flow::join::JoinHandshake;
+use crate::flow::{CONTROL_TIMEOUT, CallKind};
+use crate::node::Timer;
+use crate::refusal::Refusal;
+use crate::roster::Standing;
+use crate::token::{Expectation, FederationToken};
+use crate::wire::{CloseReason, Hello, Request, Response, Welcome};
+
+/// One connection with an authenticated peer.
+pub(crate) struct Session {
+    pub(crate) peer: PeerId,
+    pub(crate) key: IdentityKey,
+    pub(crate) dialled: bool,
+    pub(crate) purpose: Purpose,
+    pub(crate) exporter: [u8; 32],
+    pub(crate) opened: Duration,
+    /// Hello and welcome are exchanged.
+    pub(crate) greeted: bool,
+    /// What both sides can do.
+    pub(crate) agreed: CapabilitySet,
+    /// Tokens the peer may use here, oldest first.
+    pub(crate) here: Vec<Verified<FederationToken>>,
+    /// The token this node uses there.
+    pub(crate) there: Option<Verified<FederationToken>>,
+    /// A call for a token is under way.
+    pub(crate) granting: bool,
+    /// A call for newer things is under way.
+    pub(crate) syncing: bool,
+    /// It is being closed and takes nothing new.
+    pub(crate) closing: bool,
+    /// Where joining stands on this session.
+    pub(crate) handshake: Option<JoinHandshake>,
+}
+
+impl Session {
+    /// Whether requests for data may go out on it.
+    pub(crate) fn ready(&self) -> bool {
+        self.greeted && self.there.is_some() && !self.closing
+    }
+}
+
+impl Node {
+    /// Whether a key that wants to connect is let in at all: members, and anybody while a joiner is
+    /// expected.
+    pub fn admits(&self, now: Now, peer: &PeerId) -> bool {
+        self.standing(peer) != Standing::Unknown
+            || self.book.expects_somebody(now.wall)
+            || self.is_inviter(peer)
+    }
+
+    pub(crate) fn standing(&self, peer: &PeerId) -> Standing {
+        self.membership.as_ref().map_or(Standing::Unknown, |m| m.roster.standing(peer))
+    }
+
+    pub(crate) fn session_up(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        key: IdentityKey,
+        dialled: bool,
+        purpose: Purpose,
+        exporter: [u8; 32],
+    ) {
+        let peer = key.peer_id();
+        if dialled && let Some(link) = self.links.get_mut(&peer) {
+            link.dialling = false;
+        }
+        let of_peer = self.sessions.values().filter(|session| session.peer == peer).count();
+        let refuse = match (purpose, self.standing(&peer)) {
+            _ if self.sessions.len() >= SESSIONS_MAX || of_peer >= SESSIONS_PER_PEER_MAX => {
+                Some(CloseReason::Refused)
+            }
+            (Purpose::Member, Standing::Active) => None,
+            (_, Standing::Revoked) => Some(CloseReason::Revoked),
+            (Purpose::Member, Standing::Unknown) => Some(CloseReason::Refused),
+            (Purpose::Join, _) => None,
+        };
+        if let Some(reason) = refuse {
+            return self.effect(Effect::Close { session: id, reason, drain: false });
+        }
+        self.heard(now, peer);
+        self.sessions.insert(
+            id,
+            Session {
+                peer,
+                key,
+                dialled,
+                purpose,
+                exporter,
+                opened: now.mono,
+                greeted: false,
+                agreed: CapabilitySet::default(),
+                here: Vec::new(),
+                there: None,
+                granting: false,
+                syncing: false,
+                closing: false,
+                handshake: None,
+            },
+        );
+        let opening = Duration::from_millis(HANDSHAKE_TIMEOUT_MILLIS);
+        self.set_timer(now.mono + opening, Timer::SessionOpening(id));
+        match (purpose, dialled) {
+            (Purpose::Member, true) => self.say_hello(now, id),
+            (Purpose::Join, true) => self.knock(now, id),
+            (_, false) => {}
+        }
+    }
+
+    fn say_hello(&mut self, now: Now, id: SessionId) {
+        let Some(membership) = &self.membership else { return };
+        let peer = self.sessions.get(&id).map(|session| session.peer);
+        let kept = peer.and_then(|peer| self.links.get(&peer)).and_then(|l| l.token.as_ref());
+        let still_good = |token: &&Verified<FederationToken>| {
+            token.epoch == membership.roster.epoch
+                && token.expires.millis_since(now.wall) > TOKEN_RENEW_BEFORE_MILLIS
+        };
+        let hello = Hello {
+            federation: membership.id,
+            epoch: membership.roster.epoch,
+            capabilities: self.capabilities.clone(),
+            descriptor: self.descriptor.signed().clone(),
+            token: kept.filter(still_good).map(|token| token.signed().clone()),
+        };
+        self.call(id, CallKind::Hello, Request::Hello(Box::new(hello)), CONTROL_TIMEOUT);
+    }
+
+    /// The acceptor's side of a hello.
+    pub(crate) fn hello(&mut self, now: Now, id: SessionId, exchange: ExchangeId, hello: Hello) {
+        match self.check_hello(now, id, &hello) {
+            Ok(welcome) => {
+                let newer = self.membership.as_ref().is_some_and(|m| hello.epoch > m.roster.epoch);
+                self.respond(exchange, Response::Welcome(Box::new(welcome)));
+                self.ask_token(id);
+                if newer {
+                    self.sync_with(id);
+                }
+            }
+            Err(refusal) => self.respond(exchange, Response::Refused(refusal)),
+        }
+    }
+
+    fn check_hello(&mut self, now: Now, id: SessionId, hello: &Hello) -> Result<Welcome, Refusal> {
+        let session = self.sessions.get(&id).ok_or(Refusal::NotMember)?;
+        if session.dialled || session.greeted {
+            return Err(Refusal::Malformed);
+        }
+        let (peer, key) = (session.peer, session.key.clone());
+        let membership = self.membership.as_ref().ok_or(Refusal::NotMember)?;
+        if hello.federation != membership.id {
+            return Err(Refusal::WrongFederation);
+        }
+        let epoch = membership.roster.epoch;
+        let agreed = self.capabilities.negotiate(&hello.capabilities);
+        if agreed.0.is_empty() {
+            return Err(Refusal::NoCommonCapability);
+        }
+        let presented = match &hello.token {
+            Some(token) => Some(self.check_presented(now, peer, token)?),
+            None => None,
+        };
+        hello.descriptor.verify(&key).map_err(|_| Refusal::Malformed)?;
+        self.learn_descriptor(now, &hello.descriptor);
+        let token = match presented {
+            Some(token) => token,
+            None => self.issue_token(now, peer, &agreed).ok_or(Refusal::Busy)?,
+        };
+        let session = self.sessions.get_mut(&id).ok_or(Refusal::NotMember)?;
+        session.greeted = true;
+        session.agreed = agreed;
+        session.here.push(token.clone());
+        Ok(Welcome {
+            epoch,
+            capabilities: self.capabilities.clone(),
+            descriptor: self.descriptor.signed().clone(),
+            token: token.into_signed(),
+        })
+    }
+
+    /// Checks a token that a peer brings from an earlier session.
+    fn check_presented(
+        &self,
+        now: Now,
+        peer: PeerId,
+        token: &Signed<FederationToken>,
+    ) -> Result<Verified<FederationToken>, Refusal> {
+        let expected = self.expectation(now, peer).ok_or(Refusal::NotMember)?;
+        let claimed = token.claimed().map_err(|_| Refusal::TokenAltered)?;
+        if claimed.federation != expected.federation {
+            return Err(Refusal::TokenForeign);
+        }
+        if claimed.issuer != self.me {
+            return Err(Refusal::TokenAudience);
+        }
+        let token = token.verify(self.keypair.public()).map_err(|_| Refusal::TokenAltered)?;
+        token.check_against(&expected)?;
+        Ok(token)
+    }
+
+    fn expectation(&self, now: Now, peer: PeerId) -> Option<Expectation> {
+        let membership = self.membership.as_ref()?;
+        Some(Expectation {
+            federation: membership.id,
+            audience: self.me,
+            holder: peer,
+            epoch: membership.roster.epoch,
+            now: now.wall,
+            not_before: self.tokens_not_before.get(&peer).copied(),
+        })
+    }
+
+    fn issue_token(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        agreed: &CapabilitySet,
+    ) -> Option<Verified<FederationToken>> {
+        let id = TokenId::new(self.random());
+        let membership = self.membership.as_ref()?;
+        let token = FederationToken {
+            id,
+            federation: membership.id,
+            issuer: self.me,
+            holder: peer,
+            audience: self.me,
+            capabilities: agreed.names(),
+            epoch: membership.roster.epoch,
+            issued: now.wall,
+            expires: now.wall.plus_millis(TOKEN_LIFE_MILLIS),
+        };
+        Signed::sign(token, &self.keypair).ok()
+    }
+
+    /// Whether a request may be done: the token it names, checked afresh.
+    pub(crate) fn authorise(
+        &self,
+        now: Now,
+        id: SessionId,
+        token: &TokenId,
+        capability: &str,
+    ) -> Result<PeerId, Refusal> {
+        let session = self.sessions.get(&id).ok_or(Refusal::NotMember)?;
+        match self.standing(&session.peer) {
+            Standing::Active => {}
+            Standing::Revoked => return Err(Refusal::MemberRevoked),
+            Standing::Unknown => return Err(Refusal::NotMember),
+        }
+        let expected = self.expectation(now, session.peer).ok_or(Refusal::NotMember)?;
+        let shown = session.here.iter().find(|known| known.id == *token);
+        let shown = shown.ok_or(Refusal::TokenUnknown)?;
+        shown.check_against(&expected)?;
+        shown.grants(capability)?;
+        Ok(session.peer)
+    }
+
+    /// A peer asks for a fresh token.
+    pub(crate) fn grant(&mut self, now: Now, id: SessionId, exchange: ExchangeId) {
+        let asker = self.sessions.get(&id).map(|s| (s.peer, s.agreed.clone()));
+        let active = |peer: &PeerId| self.standing(peer) == Standing::Active;
+        let token = match asker {
+            Some((peer, agreed)) if active(&peer) => self.issue_token(now, peer, &agreed),
+            _ => return self.respond(exchange, Response::Refused(Refusal::MemberRevoked)),
+        };
+        match (token, self.sessions.get_mut(&id)) {
+            (Some(token), Some(session)) => {
+                session.here.push(token.clone());
+                if session.here.len() > TOKENS_PER_SESSION_MAX {
+                    session.here.remove(0);
+                }
+                self.respond(exchange, Response::Token(Box::new(token.into_signed())));
+            }
+            _ => self.respond(exchange, Response::Refused(Refusal::Busy)),
+        }
+    }
+
+    /// Asks the peer of a session for a fresh token.
+    pub(crate) fn ask_token(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if !session.granting && session.greeted {
+            session.granting = true;
+            self.call(id, CallKind::Grant, Request::Grant, CONTROL_TIMEOUT);
+        }
+    }
+
+    /// The dialler's side of a welcome.
+    pub(crate) fn welcomed(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        result: Result<Response, CallFailure>,
+    ) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let (peer, key) = (session.peer, session.key.clone());
+        let welcome = match result {
+            Ok(Response::Welcome(welcome)) => welcome,
+            Ok(Response::Refused(refusal)) => {
+                return self.hello_refused(now, id, peer, refusal);
+            }
+            _ => return self.drop_session(now, id, CloseReason::Refused),
+        };
+        let good = welcome.descriptor.verify(&key).is_ok();
+        let token = welcome.token.verify(&key).ok().filter(|token| self.is_ours(token, peer));
+        let (true, Some(token)) = (good, token) else {
+            return self.drop_session(now, id, CloseReason::Refused);
+        };
+        self.learn_descriptor(now, &welcome.descriptor);
+        let agreed = self.capabilities.negotiate(&welcome.capabilities);
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.greeted = true;
+            session.agreed = agreed;
+        }
+        self.take_token(id, peer, token);
+        self.adopt(now, id);
+        self.sync_with(id);
+    }
+
+    fn hello_refused(&mut self, now: Now, id: SessionId, peer: PeerId, refusal: Refusal) {
+        // A token from before the peer's change of epoch or of heart: begin again without it.
+        let kept = self.links.get_mut(&peer).and_then(|link| link.token.take());
+        if kept.is_some() {
+            return self.say_hello(now, id);
+        }
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.refused = true;
+            link.detail = refusal.to_string();
+        }
+        self.drop_session(now, id, CloseReason::Refused);
+    }
+
+    /// Whether a token lets this node in at a peer.
+    fn is_ours(&self, token: &FederationToken, peer: PeerId) -> bool {
+        self.membership.as_ref().is_some_and(|m| m.id == token.federation)
+            && token.holder == self.me
+            && token.audience == peer
+    }
+
+    fn take_token(&mut self, id: SessionId, peer: PeerId, token: Verified<FederationToken>) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.token = Some(token.clone());
+        }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.there = Some(token);
+        }
+    }
+
+    /// A call for a token has ended.
+    pub(crate) fn granted(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        result: Result<Response, CallFailure>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.granting = false;
+        let (peer, key) = (session.peer, session.key.clone());
+        let token = match result {
+            Ok(Response::Token(token)) => token.verify(&key).ok(),
+            _ => None,
+        };
+        match token.filter(|token| self.is_ours(token, peer)) {
+            Some(token) => {
+                self.take_token(id, peer, token);
+                self.adopt(now, id);
+            }
+            None => self.drop_session(now, id, CloseReason::Refused),
+        }
+    }
+
+    /// Takes a ready session into use, or closes it where another stays.
+    ///
+    /// When both sides dial at once two sessions come up; the one that the smaller id dialled
+    /// stays. A session that comes later replaces the older one, whose peer may have restarted.
+    fn adopt(&mut self, now: Now, id: SessionId) {
+        let Some(new) = self.sessions.get(&id).filter(|session| session.ready()) else { return };
+        let (peer, dialled, opened) = (new.peer, new.dialled, new.opened);
+        let at_once = Duration::from_millis(HANDSHAKE_TIMEOUT_MILLIS);
+        let loser =
+            match self.by_peer.get(&peer).and_then(|old| Some((*old, self.sessions.get(old)?))) {
+                Some((old, _)) if old == id => None,
+                Some((old, known)) => {
+                    let crossed =
+                        known.dialled != dialled && known.opened.abs_diff(opened) < at_once;
+                    let new_stays = !crossed || dialled == (self.me < peer);
+                    if new_stays { Some(old) } else { Some(id) }
+                }
+                None => None,
+            };
+        let stays = loser != Some(id);
+        if let Some(loser) = loser {
+            self.close(loser, CloseReason::Superseded, true);
+        }
+        if stays {
+            let fresh = self.by_peer.insert(peer, id).is_none();
+            if let Some(link) = self.links.get_mut(&peer) {
+                link.up();
+            }
+            if fresh {
+                self.event(Event::PeerActive(peer));
+            }
+            self.peer_ready(now, peer);
+        }
+    }
+
+    /// Closes a session; what is under way on it may finish when it drains.
+    pub(crate) fn close(&mut self, id: SessionId, reason: CloseReason, drain: bool) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && !session.closing
+        {
+            session.closing = true;
+            if self.by_peer.get(&session.peer) == Some(&id) {
+                self.by_peer.remove(&session.peer);
+            }
+            self.effect(Effect::Close { session: id, reason, drain });
+        }
+    }
+
+    /// Closes a session that went wrong and forgets it at once.
+    pub(crate) fn drop_session(&mut self, now: Now, id: SessionId, reason: CloseReason) {
+        self.effect(Effect::Close { session: id, reason, drain: true });
+        self.session_down(now, id, None);
+    }
+
+    pub(crate) fn session_down(&mut self, now: Now, id: SessionId, reason: Option<CloseReason>) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        let peer = session.peer;
+        let lost: Vec<_> =
+            self.calls.iter().filter(|(_, (of, _))| *of == id).map(|(call, _)| *call).collect();
+        if self.by_peer.get(&peer) == Some(&id) {
+            self.by_peer.remove(&peer);
+        }
+        if session.purpose == Purpose::Join {
+            self.join_session_down(now, &session);
+        } else if !self.by_peer.contains_key(&peer) {
+            let detail = reason.map_or("the connection was lost", CloseReason::says);
+            self.link_down(now, peer, detail, reason == Some(CloseReason::Refused));
+        }
+        for call in lost {
+            self.response(now, call, Err(CallFailure::Lost));
+        }
+    }
+
+    /// A session whose peer has not said what it must by now is closed.
+    pub(crate) fn session_opening_timeout(&mut self, now: Now, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let idle_join = session.purpose == Purpose::Join
+            && session.handshake.is_none()
+            && self.book.joiner(&session.peer).is_none()
+            && !session.dialled;
+        if (session.purpose == Purpose::Member && !session.greeted) || idle_join {
+            self.drop_session(now, id, CloseReason::Refused);
+        }
+    }
+
+    /// Asks for fresh tokens before the present ones end, or when their epoch has passed.
+    pub(crate) fn renew_tokens(&mut self, now: Now) {
+        let Some(epoch) = self.membership.as_ref().map(|m| m.roster.epoch) else { return };
+        let due = |session: &Session| {
+            session.there.as_ref().is_some_and(|token| {
+                token.epoch < epoch
+                    || token.expires.millis_since(now.wall) < TOKEN_RENEW_BEFORE_MILLIS
+            })
+        };
+        let ids: Vec<_> = self
+            .by_peer
+            .values()
+            .filter(|id| self.sessions.get(id).is_some_and(due))
+            .copied()
+            .collect();
+        for id in ids {
+            self.ask_token(id);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What the node tells its own users of itself.
+
+use std::time::Duration;
+
+use exo_types::{Epoch, FederationId, NodeName, PeerAddress, PeerId, Timestamp};
+
+use crate::Node;
+use crate::invite::Invite;
+use crate::state::Joining;
+
+/// The federation as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FederationShown {
+    /// Its id.
+    pub id: FederationId,
+    /// Who founded it.
+    pub founder: PeerId,
+    /// The founder's name.
+    pub founder_name: NodeName,
+    /// The membership epoch.
+    pub epoch: Epoch,
+    /// Active members, this node included.
+    pub members: usize,
+}
+
+/// How a peer stands to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// A member with a session in use.
+    Active,
+    /// A joiner that waits for approval.
+    Pending,
+    /// A member without a session.
+    Unreachable,
+    /// Removed.
+    Revoked,
+}
+
+/// A peer as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerShown {
+    /// Who.
+    pub peer: PeerId,
+    /// Its name.
+    pub name: NodeName,
+    /// How it stands.
+    pub state: PeerState,
+    /// Admitted without spoken words.
+    pub unverified: bool,
+    /// Where it is reached.
+    pub addresses: Vec<PeerAddress>,
+    /// Smoothed round trip.
+    pub latency: Option<Duration>,
+    /// Agreed capabilities.
+    pub capabilities: Vec<String>,
+    /// End of the token held there.
+    pub token_expires: Option<Timestamp>,
+    /// Epoch of its last change.
+    pub since: Epoch,
+    /// Why it is in this state.
+    pub detail: String,
+}
+
+/// How joining stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinShown {
+    /// Nothing under way.
+    Idle,
+    /// Reaching the inviter.
+    Connecting,
+    /// The inviter must approve.
+    Pending(String),
+    /// A member.
+    Member,
+    /// Refused or removed.
+    Ended(String),
+}
+
+impl Node {
+    /// The federation this node belongs to.
+    pub fn federation(&self) -> Option<FederationShown> {
+        let membership = self.membership.as_ref()?;
+        let founder = membership.roster.member(&membership.founder)?;
+        Some(FederationShown {
+            id: membership.id,
+            founder: membership.founder,
+            founder_name: founder.name.clone(),
+            epoch: membership.roster.epoch,
+            members: membership.roster.active().count(),
+        })
+    }
+
+    /// How joining stands.
+    pub fn join_shown(&self) -> JoinShown {
+        match &self.joining {
+            Joining::Knocking(_) => JoinShown::Connecting,
+            Joining::Waiting { words, .. } => JoinShown::Pending(words.clone()),
+            Joining::Ended(reason) => JoinShown::Ended(reason.clone()),
+            Joining::Idle if self.membership.is_some() => JoinShown::Member,
+            Joining::Idle => JoinShown::Idle,
+        }
+    }
+
+    /// Open invites.
+    pub fn invites(&self) -> &[Invite] {
+        &self.book.invites
+    }
+
+    /// Members but this node, removed members, and waiting joiners.
+    pub fn peers(&self) -> Vec<PeerShown> {
+        let mut shown = Vec::new();
+        if let Some(membership) = &self.membership {
+            for (peer, member) in membership.roster.all().filter(|(peer, _)| **peer != self.me) {
+                let session = self.by_peer.get(peer).and_then(|id| self.sessions.get(id));
+                let link = self.links.get(peer);
+                let (state, detail) = match (&member.revoked, session) {
+                    (Some(reason), _) => (PeerState::Revoked, reason.clone()),
+                    (None, Some(_)) => (PeerState::Active, String::new()),
+                    (None, None) => (
+                        PeerState::Unreachable,
+                        link.map(|link| link.detail.clone()).unwrap_or_default(),
+                    ),
+                };
+                shown.push(PeerShown {
+                    peer: *peer,
+                    name: member.name.clone(),
+                    state,
+                    unverified: member.unverified,
+                    addresses: self
+                        .directory
+                        .get(peer)
+                        .map(|d| d.addresses.clone())
+                        .unwrap_or_default(),
+                    latency: link.and_then(|link| link.latency),
+                    capabilities: session
+                        .map(|session| session.agreed.names().into_iter().collect())
+                        .unwrap_or_default(),
+                    token_expires: session
+                        .and_then(|session| session.there.as_ref())
+                        .map(|token| token.expires),
+                    since: member.since,
+                    detail,
+                });
+            }
+        }
+        shown.extend(self.joiners());
+        shown
+    }
+
+    fn joiners(&self) -> impl Iterator<Item = PeerShown> + '_ {
+        let epoch = self.membership.as_ref().map_or(Epoch::GENESIS, |m| m.roster.epoch);
+        self.book.joiners.iter().map(move |joiner| PeerShown {
+            peer: joiner.key.peer_id(),
+            name: joiner.name.clone(),
+            state: PeerState::Pending,
+            unverified: false,
+            addresses: joiner.descriptor.claimed().map(|d| d.addresses).unwrap_or_default(),
+            latency: None,
+            capabilities: Vec::new(),
+            token_expires: None,
+            since: epoch,
+            detail: if joiner.rejected {
+                "rejected".to_owned()
+            } else {
+                "waits for approval by its four words".to_owned()
+            },
+        })
+    }
+}

@@ -1,0 +1,299 @@
+//! Merging the answers of many sources into one ranking.
+//!
+//! Scores of one [`ScoreScale`] are compared directly, so a vector query under one metric and
+//! embedder gives exactly the ranking of the pooled data. Different scales are fused once, by
+//! reciprocal rank (Cormack, Clarke & Buettcher 2009, k = 60). Equal content collapses into its
+//! best copy, with every other place kept. The order is total: ties break by (peer, id).
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use exo_types::{ContentHash, FederatedHit, Hit, Leg, NodeName, PeerId, Provenance, ScoreScale};
+
+/// What one source sent.
+#[derive(Clone, Debug)]
+pub struct SourceAnswer {
+    /// The member.
+    pub peer: PeerId,
+    /// Its name.
+    pub source: NodeName,
+    /// Its ranked lists.
+    pub legs: Vec<Leg>,
+}
+
+/// Merges answers into at most `top_k` results. Any order of `answers` gives the same results.
+pub fn merge(answers: Vec<SourceAnswer>, top_k: usize) -> Vec<FederatedHit> {
+    let mut groups = group(answers);
+    let mut merged = match groups.len() {
+        0 => Vec::new(),
+        1 => groups.pop_first().map_or_else(Vec::new, |(_, ranked)| ranked),
+        _ => fuse(groups.into_values()),
+    };
+    merged.truncate(top_k);
+    merged
+}
+
+/// Why a source's answer cannot be right.
+pub fn lie(legs: &[Leg], query: &[f32], top_k: usize) -> Option<&'static str> {
+    for leg in legs {
+        if leg.hits.len() > top_k {
+            return Some("it sent more results than were asked for");
+        }
+        if !leg.hits.is_sorted_by(|a, b| a.score >= b.score) {
+            return Some("its results are not in the order of their scores");
+        }
+        let ScoreScale::Vector { metric, dimensions, .. } = &leg.scale else { continue };
+        if *dimensions as usize != query.len() {
+            return Some("it compared vectors of another number of dimensions");
+        }
+        for hit in &leg.hits {
+            let Some(vector) = &hit.vector else { continue };
+            if vector.len() != query.len() {
+                return Some("a result's vector has another number of dimensions");
+            }
+            let real = metric.score(query, vector);
+            if (real - f64::from(hit.score)).abs() > SCORE_TOLERANCE * real.abs().max(1.0) {
+                return Some("a score does not follow from the result's vector");
+            }
+        }
+    }
+    None
+}
+
+/// Which scores may be compared. A source's own text statistics make a group of their own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    scale: ScoreScale,
+    own: Option<(PeerId, usize)>,
+}
+
+fn group(answers: Vec<SourceAnswer>) -> BTreeMap<Group, Vec<FederatedHit>> {
+    let mut groups: BTreeMap<Group, Vec<FederatedHit>> = BTreeMap::new();
+    for answer in answers {
+        for (index, leg) in answer.legs.into_iter().enumerate() {
+            let own = (leg.scale == ScoreScale::TextOwn).then_some((answer.peer, index));
+            let hits = groups.entry(Group { scale: leg.scale, own }).or_default();
+            let of = |hit: Hit| federated(answer.peer, &answer.source, hit);
+            hits.extend(leg.hits.into_iter().map(of));
+        }
+    }
+    groups.into_iter().map(|(key, hits)| (key, collapse(hits))).collect()
+}
+
+fn federated(peer: PeerId, source: &NodeName, hit: Hit) -> FederatedHit {
+    FederatedHit {
+        from: Provenance { peer, source: source.clone(), collection: hit.collection, id: hit.id },
+        score: f64::from(hit.score),
+        content: hit.content,
+        title: hit.title,
+        text: hit.text,
+        metadata: hit.metadata,
+        also: Vec::new(),
+    }
+}
+
+/// Ranks hits and folds equal content into its first copy.
+fn collapse(mut hits: Vec<FederatedHit>) -> Vec<FederatedHit> {
+    hits.sort_by(rank);
+    let mut place: BTreeMap<ContentHash, usize> = BTreeMap::new();
+    let mut also: BTreeMap<ContentHash, BTreeSet<Provenance>> = BTreeMap::new();
+    let mut kept: Vec<FederatedHit> = Vec::with_capacity(hits.len());
+    for hit in hits {
+        if place.contains_key(&hit.content) {
+            let others = also.entry(hit.content).or_default();
+            others.extend(hit.also);
+            others.insert(hit.from);
+        } else {
+            place.insert(hit.content, kept.len());
+            kept.push(hit);
+        }
+    }
+    for (content, mut others) in also {
+        let best = &mut kept[place[&content]];
+        others.extend(best.also.drain(..));
+        others.remove(&best.from);
+        best.also = others.into_iter().collect();
+    }
+    kept
+}
+
+/// Fuses several rankings: each result's score becomes the sum of 1 / (60 + rank) over them.
+fn fuse(rankings: impl Iterator<Item = Vec<FederatedHit>>) -> Vec<FederatedHit> {
+    let mut fused: BTreeMap<ContentHash, (f64, Vec<FederatedHit>)> = BTreeMap::new();
+    for ranking in rankings {
+        for (rank, hit) in ranking.into_iter().enumerate() {
+            let (score, copies) = fused.entry(hit.content).or_default();
+            *score += 1.0 / (RANK_CONSTANT + 1.0 + rank as f64);
+            copies.push(hit);
+        }
+    }
+    let same_score = |(score, copies): (f64, Vec<FederatedHit>)| {
+        copies.into_iter().map(move |hit| FederatedHit { score, ..hit })
+    };
+    collapse(fused.into_values().flat_map(same_score).collect())
+}
+
+/// The total order of results: score from high to low, then (peer, id), then collection.
+fn rank(a: &FederatedHit, b: &FederatedHit) -> Ordering {
+    let place = |hit: &FederatedHit| (hit.from.peer, hit.from.id.clone());
+    b.score
+        .total_cmp(&a.score)
+        .then_with(|| place(a).cmp(&place(b)))
+        .then_with(|| a.from.collection.cmp(&b.from.collection))
+}
+
+/// The constant of reciprocal rank fusion.
+const RANK_CONSTANT: f64 = 60.0;
+
+/// Relative difference between a claimed and a recomputed score that rounding explains.
+const SCORE_TOLERANCE: f64 = 1e-3;
+
+#[cfg(test)]
+mod tests {
+    use exo_types::{CollectionName, LegKind, Metric, RecordId};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn hit(id: &str, score: f32, content: u8) -> Hit {
+        Hit {
+            collection: CollectionName::new("c").expect("name"),
+            id: RecordId::new(id).expect("id"),
+            score,
+            content: ContentHash([content; 32]),
+            title: String::new(),
+            text: String::new(),
+            metadata: BTreeMap::new(),
+            vector: None,
+        }
+    }
+
+    fn cosine() -> ScoreScale {
+        ScoreScale::Vector { metric: Metric::Cosine, dimensions: 2, embedder: String::new() }
+    }
+
+    fn answer(peer: u8, scale: ScoreScale, hits: Vec<Hit>) -> SourceAnswer {
+        let kind = match scale {
+            ScoreScale::Vector { .. } => LegKind::Vector,
+            _ => LegKind::Text,
+        };
+        SourceAnswer {
+            peer: PeerId::new([peer; 32]),
+            source: NodeName::new(format!("n{peer}")).expect("name"),
+            legs: vec![Leg { kind, scale, hits }],
+        }
+    }
+
+    fn ids(hits: &[FederatedHit]) -> Vec<&str> {
+        hits.iter().map(|h| h.from.id.as_str()).collect()
+    }
+
+    #[test]
+    fn one_scale_merges_by_score_and_ties_break_by_peer_then_id() {
+        let merged = merge(
+            vec![
+                answer(2, cosine(), vec![hit("b", 0.9, 1), hit("a", 0.5, 2)]),
+                answer(1, cosine(), vec![hit("z", 0.5, 3), hit("y", 0.1, 4)]),
+            ],
+            3,
+        );
+        assert_eq!(ids(&merged), ["b", "z", "a"]);
+    }
+
+    #[test]
+    fn equal_content_collapses_and_keeps_every_place() {
+        let merged = merge(
+            vec![
+                answer(1, cosine(), vec![hit("x", 0.4, 7)]),
+                answer(2, cosine(), vec![hit("y", 0.6, 7)]),
+                answer(3, cosine(), vec![hit("w", 0.5, 7)]),
+            ],
+            10,
+        );
+        assert_eq!(ids(&merged), ["y"]);
+        let also: Vec<_> = merged[0].also.iter().map(|p| p.id.as_str()).collect();
+        assert_eq!(also, ["x", "w"]);
+    }
+
+    #[test]
+    fn different_scales_fuse_by_rank_and_agreement_wins() {
+        let merged = merge(
+            vec![
+                answer(1, cosine(), vec![hit("v", 0.9, 1), hit("both", 0.8, 2)]),
+                answer(1, ScoreScale::TextGlobal, vec![hit("t", 30.0, 3), hit("both", 20.0, 2)]),
+            ],
+            10,
+        );
+        assert_eq!(ids(&merged)[0], "both");
+        assert!((merged[0].score - 2.0 / 62.0).abs() < 1e-12);
+        assert!(merged[0].also.is_empty());
+    }
+
+    #[test]
+    fn own_text_statistics_are_never_compared_across_sources() {
+        let merged = merge(
+            vec![
+                answer(1, ScoreScale::TextOwn, vec![hit("a", 99.0, 1), hit("b", 98.0, 2)]),
+                answer(2, ScoreScale::TextOwn, vec![hit("c", 0.1, 3)]),
+            ],
+            3,
+        );
+        assert_eq!(ids(&merged), ["a", "c", "b"]);
+    }
+
+    #[test]
+    fn a_score_that_does_not_follow_from_its_vector_is_a_lie() {
+        let mut honest = hit("a", 1.0, 1);
+        honest.vector = Some(vec![2.0, 0.0]);
+        let legs = |hit: Hit| vec![Leg { kind: LegKind::Vector, scale: cosine(), hits: vec![hit] }];
+        assert_eq!(lie(&legs(honest.clone()), &[1.0, 0.0], 1), None);
+        let mut liar = honest;
+        liar.vector = Some(vec![0.0, 1.0]);
+        assert!(lie(&legs(liar), &[1.0, 0.0], 1).is_some());
+        assert!(lie(&legs(hit("a", 1.0, 1)), &[1.0, 0.0], 0).is_some());
+        assert!(lie(&legs(hit("a", 1.0, 1)), &[1.0, 0.0, 0.0], 1).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_sources_gives_the_same_answer(
+            scores in prop::collection::vec((0u8..4, 0u8..6, 0u8..12), 1..40),
+            rotate in 0usize..8,
+            k in 1usize..12,
+        ) {
+            let mut by_peer: BTreeMap<u8, Vec<Hit>> = BTreeMap::new();
+            for (i, (peer, score, content)) in scores.iter().enumerate() {
+                by_peer.entry(*peer).or_default().push(hit(&format!("r{i}"), f32::from(*score), *content));
+            }
+            let answers: Vec<_> =
+                by_peer.into_iter().map(|(peer, hits)| answer(peer, cosine(), hits)).collect();
+            let mut turned = answers.clone();
+            turned.rotate_left(rotate % answers.len());
+            prop_assert_eq!(merge(answers, k), merge(turned, k));
+        }
+
+        #[test]
+        fn the_merge_of_parts_is_the_top_of_the_whole(
+            scores in prop::collection::vec((0u8..5, -100i16..100), 1..60), k in 1usize..20,
+        ) {
+            let mut by_peer: BTreeMap<u8, Vec<Hit>> = BTreeMap::new();
+            let mut all = Vec::new();
+            for (i, (peer, score)) in scores.iter().enumerate() {
+                let score = f32::from(*score);
+                let mut one = hit(&format!("r{i:03}"), score, 0);
+                one.content = ContentHash(core::array::from_fn(|at| if at == 0 { i as u8 } else { 0 }));
+                by_peer.entry(*peer).or_default().push(one);
+                all.push((score, *peer, format!("r{i:03}")));
+            }
+            all.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (a.1, &a.2).cmp(&(b.1, &b.2))));
+            let answers = by_peer.into_iter().map(|(peer, mut hits)| {
+                hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
+                hits.truncate(k);
+                answer(peer, cosine(), hits)
+            }).collect();
+            let expected: Vec<_> = all.iter().take(k).map(|(_, _, id)| id.as_str()).collect();
+            let merged = merge(answers, k);
+            prop_assert_eq!(ids(&merged), expected);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The node as a state machine: one input at a time, effects in order.
+//!
+//! Calling order: [`Node::new`], then [`Node::handle`] for every input and the verbs of `flow` for
+//! what this node's own users want; after each, [`Node::poll_effect`] until it gives nothing, and
+//! [`Node::next_wake`] for when to send [`Input::Tick`].
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use exo_crypto::{KemEpochKey, PostQuantumKeypair, Signed, Verified};
+use exo_types::limits::MEMBERS_MAX;
+use exo_types::{
+    CodecError, CollectionName, CollectionSpec, NodeName, Now, PeerAddress, PeerId, QueryId, Wire,
+};
+
+use crate::capability::CapabilitySet;
+use crate::descriptor::MemberDescriptor;
+use crate::effect::{CallId, Effect, Event, Input, JobId, SessionId};
+use crate::flow::CallKind;
+use crate::flow::answer::Answering;
+use crate::flow::link::Link;
+use crate::flow::query::Query;
+use crate::flow::session::Session;
+use crate::invite::InviteBook;
+use crate::policy::CollectionPolicy;
+use crate::state::{Joining, Membership, RosterError, Snapshot};
+
+/// A source of randomness, given by the driver (or by a seeded simulator).
+pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// Who a node is, as its driver starts it.
+pub struct Settings {
+    /// Its identity.
+    pub keypair: Arc<PostQuantumKeypair>,
+    /// The name it wants in a federation.
+    pub name: NodeName,
+    /// Where peers reach it.
+    pub addresses: Vec<PeerAddress>,
+    /// Its public sealing keys, current and next.
+    pub kem_keys: Vec<Signed<KemEpochKey>>,
+    /// Its collections.
+    pub collections: Vec<CollectionSpec>,
+    /// The state a former run left, if any.
+    pub state: Option<Vec<u8>>,
+    /// Randomness for nonces, ids and jitter.
+    pub entropy: Entropy,
+}
+
+/// Why a state file was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// It does not decode.
+    #[error("the state does not decode: {0}")]
+    Codec(CodecError),
+    /// Its roster does not verify.
+    #[error("the state's roster does not verify: {0}")]
+    Roster(RosterError),
+    /// This node's own descriptor cannot be signed.
+    #[error("this node's descriptor cannot be signed: {0}")]
+    Descriptor(String),
+}
+
+/// The node. It never touches a socket, a disk or a clock.
+pub struct Node {
+    pub(crate) keypair: Arc<PostQuantumKeypair>,
+    pub(crate) me: PeerId,
+    pub(crate) name: NodeName,
+    pub(crate) addresses: Vec<PeerAddress>,
+    pub(crate) kem_keys: Vec<Signed<KemEpochKey>>,
+    pub(crate) capabilities: CapabilitySet,
+    pub(crate) descriptor: Verified<MemberDescriptor>,
+    pub(crate) membership: Option<Membership>,
+    pub(crate) directory: BTreeMap<PeerId, Verified<MemberDescriptor>>,
+    pub(crate) book: InviteBook,
+    pub(crate) joining: Joining,
+    pub(crate) join_failures: u32,
+    pub(crate) collections: BTreeMap<CollectionName, CollectionSpec>,
+    pub(crate) policies: BTreeMap<CollectionName, CollectionPolicy>,
+    /// Tokens of a holder issued before this moment are revoked.
+    pub(crate) tokens_not_before: BTreeMap<PeerId, exo_types::Timestamp>,
+    pub(crate) sessions: BTreeMap<SessionId, Session>,
+    pub(crate) by_peer: BTreeMap<PeerId, SessionId>,
+    pub(crate) links: BTreeMap<PeerId, Link>,
+    pub(crate) calls: BTreeMap<CallId, (SessionId, CallKind)>,
+    pub(crate) queries: BTreeMap<QueryId, Query>,
+    pub(crate) jobs: BTreeMap<JobId, Answering>,
+    timers: BinaryHeap<Reverse<(Duration, Timer)>>,
+    effects: VecDeque<Effect>,
+    entropy: Entropy,
+    next_number: u64,
+}
+
+/// What a timer is for; one that is no longer wanted finds nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    QueryDeadline(QueryId),
+    TermsDeadline(QueryId),
+    Hedge(QueryId),
+    SessionOpening(SessionId),
+    Redial(PeerId),
+    JoinPoll,
+    Upkeep,
+}
+
+impl Node {
+    /// Starts a node, from a former run's state where there is one.
+    pub fn new(now: Now, settings: Settings) -> Result<Self, StateError> {
+        let snapshot = match &settings.state {
+            Some(bytes) => Snapshot::from_wire(bytes).map_err(StateError::Codec)?,
+            None => Snapshot::new(),
+        };
+        let membership = match (snapshot.genesis, snapshot.roster) {
+            (Some(genesis), Some(roster)) => {
+                Some(Membership::verify(genesis, roster).map_err(StateError::Roster)?)
+            }
+            _ => None,
+        };
+        let me = settings.keypair.peer_id();
+        let capabilities = CapabilitySet::of_this_version();
+        let descriptor = crate::flow::directory::sign_descriptor(
+            &settings.keypair,
+            &settings.addresses,
+            &settings.kem_keys,
+            &capabilities,
+            now.wall.0,
+            now.wall,
+        )
+        .map_err(StateError::Descriptor)?;
+        let mut node = Self {
+            keypair: settings.keypair,
+            me,
+            name: settings.name,
+            addresses: settings.addresses,
+            kem_keys: settings.kem_keys,
+            capabilities,
+            descriptor,
+            membership,
+            directory: BTreeMap::new(),
+            book: snapshot.book,
+            joining: snapshot.joining,
+            join_failures: 0,
+            collections: settings.collections.into_iter().map(|c| (c.name.clone(), c)).collect(),
+            policies: snapshot.policies,
+            tokens_not_before: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
+            links: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            queries: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            timers: BinaryHeap::new(),
+            effects: VecDeque::new(),
+            entropy: settings.entropy,
+            next_number: 0,
+        };
+        for descriptor in snapshot.descriptors {
+            node.learn_descriptor(now, &descriptor);
+        }
+        node.resume_joining(now);
+        node.keep_links(now);
+        node.set_timer(now.mono + UPKEEP_EVERY, Timer::Upkeep);
+        Ok(node)
+    }
+
+    /// Takes one input in.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::SessionUp { session, key, dialled, purpose, exporter } => {
+                self.session_up(now, session, key, dialled, purpose, exporter);
+            }
+            Input::SessionDown { session, reason } => self.session_down(now, session, reason),
+            Input::DialFailed { peer, purpose, detail, refused } => {
+                self.dial_failed(now, peer, purpose, detail, refused);
+            }
+            Input::Request { session, exchange, request } => {
+                self.request(now, session, exchange, request);
+            }
+            Input::Response { call, result } => self.response(now, call, result),
+            Input::SearchDone { job, result } => self.search_done(now, job, result),
+            Input::TermsDone { job, result } => self.terms_done(now, job, result),
+            Input::Tick => self.tick(now),
+        }
+    }
+
+    /// The next thing to do; `None` when there is nothing.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When the node wants its next [`Input::Tick`], on the monotonic clock.
+    pub fn next_wake(&self) -> Option<Duration> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// This node's id.
+    pub fn peer_id(&self) -> PeerId {
+        self.me
+    }
+
+    fn tick(&mut self, now: Now) {
+        while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
+            if at > now.mono {
+                break;
+            }
+            self.timers.pop();
+            match timer {
+                Timer::QueryDeadline(query) => self.query_deadline(now, query),
+                Timer::TermsDeadline(query) => self.terms_deadline(now, query),
+                Timer::Hedge(query) => self.hedge(now, query),
+                Timer::SessionOpening(session) => self.session_opening_timeout(now, session),
+                Timer::Redial(peer) => self.redial(now, peer),
+                Timer::JoinPoll => self.join_poll(now),
+                Timer::Upkeep => {
+                    self.upkeep(now);
+                    self.set_timer(now.mono + UPKEEP_EVERY, Timer::Upkeep);
+                }
+            }
+        }
+    }
+
+    /// What is done now and then: expired things forgotten, tokens renewed, neighbours synced.
+    fn upkeep(&mut self, now: Now) {
+        self.book.forget_expired(now.wall);
+        self.refresh_descriptor(now);
+        self.renew_tokens(now);
+        self.sync_all(now);
+        self.keep_links(now);
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.effects.push_back(Effect::Event(event));
+    }
+
+    pub(crate) fn set_timer(&mut self, at: Duration, timer: Timer) {
+        self.timers.push(Reverse((at, timer)));
+    }
+
+    pub(crate) fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    pub(crate) fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        (self.entropy)(&mut bytes);
+        bytes
+    }
+
+    /// How many effects wait; a place for [`Self::persist_before`].
+    pub(crate) fn effects_len(&self) -> usize {
+        self.effects.len()
+    }
+
+    /// Asks the driver to make the present state durable before what follows.
+    pub(crate) fn persist(&mut self) {
+        self.persist_before(self.effects.len());
+    }
+
+    /// Asks the driver to make the present state durable before the effects from `at` on.
+    pub(crate) fn persist_before(&mut self, at: usize) {
+        let mut snapshot = Snapshot::new();
+        if let Some(membership) = &self.membership {
+            snapshot.genesis = Some(membership.genesis.clone());
+            snapshot.roster = Some(membership.signed.clone());
+        }
+        snapshot.descriptors =
+            self.directory.values().take(MEMBERS_MAX).map(|d| d.signed().clone()).collect();
+        snapshot.book = self.book.clone();
+        snapshot.joining = self.joining.clone();
+        snapshot.policies = self.policies.clone();
+        match snapshot.to_wire() {
+            Ok(bytes) => self.effects.insert(at, Effect::Persist(bytes)),
+            // Every part was bounded when it was taken in; losing a save is worse than saying so.
+            Err(error) => self.event(Event::StateNotSaved(error.to_string())),
+        }
+    }
+}
+
+/// How often [`Node::upkeep`] runs.
+const UPKEEP_EVERY: Duration = Duration::from_secs(30);

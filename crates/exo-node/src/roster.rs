@@ -1,0 +1,149 @@
+//! Who belongs to a federation: its genesis, and the roster that its founder signs.
+//!
+//! The federation's id is a hash of its genesis, which holds the founder's key: whoever knows the
+//! id can check every roster. Each change is one epoch. The founder alone signs rosters until
+//! membership is decided by consensus.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use exo_crypto::{IdentityKey, Label, SignedBody, hash};
+use exo_types::limits::{MEMBERS_MAX, REASON_BYTES_MAX};
+use exo_types::{
+    CodecError, Epoch, FederationId, NodeName, PeerId, Timestamp, Wire,
+    codec::{bound, invalid},
+};
+use serde::{Deserialize, Serialize};
+
+/// The beginning of a federation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Genesis {
+    /// The founder's identity key.
+    pub founder: IdentityKey,
+    /// When it was founded.
+    pub created: Timestamp,
+    /// Random, so that one founder can found several.
+    pub nonce: [u8; 16],
+}
+
+impl Genesis {
+    /// The federation's id.
+    pub fn id(&self) -> FederationId {
+        let created = self.created.0.to_be_bytes();
+        FederationId::new(hash(Label::GENESIS, &[self.founder.as_bytes(), &created, &self.nonce]))
+    }
+}
+
+/// One member, present or past.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its identity key; its [`PeerId`] is this key's hash.
+    pub key: IdentityKey,
+    /// Its name, unique among active members.
+    pub name: NodeName,
+    /// Admitted without spoken words.
+    pub unverified: bool,
+    /// The epoch of its last change.
+    pub since: Epoch,
+    /// Why it was removed; `None` while it is active.
+    pub revoked: Option<String>,
+}
+
+/// The body the founder signs: every member in one epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RosterBody {
+    /// The federation.
+    pub federation: FederationId,
+    /// The epoch this roster begins.
+    pub epoch: Epoch,
+    /// Members in the order of admission.
+    pub members: Vec<Member>,
+}
+
+impl Wire for RosterBody {
+    const BYTES_MAX: usize = MEMBERS_MAX * 2700;
+
+    fn check(&self) -> Result<(), CodecError> {
+        bound(self.members.len(), MEMBERS_MAX)?;
+        let mut names = BTreeSet::new();
+        for member in &self.members {
+            if let Some(reason) = &member.revoked {
+                bound(reason.len(), REASON_BYTES_MAX)?;
+            } else if !names.insert(&member.name) {
+                return Err(invalid("two active members have one name"));
+            }
+            if member.since > self.epoch {
+                return Err(invalid("a member changed after its roster's epoch"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SignedBody for RosterBody {
+    const LABEL: Label = Label::ROSTER;
+
+    fn signer(&self) -> Option<PeerId> {
+        None // The genesis says who the founder is.
+    }
+}
+
+/// A roster in force, indexed by member.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    /// The epoch.
+    pub epoch: Epoch,
+    members: BTreeMap<PeerId, Member>,
+}
+
+/// How a key stands in a roster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A member.
+    Active,
+    /// No longer a member.
+    Revoked,
+    /// Never one.
+    Unknown,
+}
+
+impl Roster {
+    /// Indexes a body; refuses one key twice.
+    pub fn new(body: &RosterBody) -> Result<Self, CodecError> {
+        let mut members = BTreeMap::new();
+        for member in &body.members {
+            if members.insert(member.key.peer_id(), member.clone()).is_some() {
+                return Err(invalid("a key stands in the roster twice"));
+            }
+        }
+        Ok(Self { epoch: body.epoch, members })
+    }
+
+    /// How a peer stands.
+    pub fn standing(&self, peer: &PeerId) -> Standing {
+        match self.members.get(peer) {
+            Some(member) if member.revoked.is_none() => Standing::Active,
+            Some(_) => Standing::Revoked,
+            None => Standing::Unknown,
+        }
+    }
+
+    /// A member, present or past.
+    pub fn member(&self, peer: &PeerId) -> Option<&Member> {
+        self.members.get(peer)
+    }
+
+    /// Every member, present and past, by id.
+    pub fn all(&self) -> impl Iterator<Item = (&PeerId, &Member)> {
+        self.members.iter()
+    }
+
+    /// The active members, by id.
+    pub fn active(&self) -> impl Iterator<Item = (&PeerId, &Member)> {
+        self.members.iter().filter(|(_, member)| member.revoked.is_none())
+    }
+
+    /// Whether an active member other than `but` has this name.
+    pub fn name_taken(&self, name: &NodeName, but: &PeerId) -> bool {
+        self.active().any(|(peer, member)| member.name == *name && peer != but)
+    }
+}
