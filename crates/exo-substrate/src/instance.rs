@@ -1,9 +1,11 @@
-//! The handle a node holds.
+//! The handle a node holds, and the backends it can open by name.
 
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::embedded::EmbeddedSubstrate;
+use crate::error::SubstrateError;
 use crate::substrate::Substrate;
 
 /// A substrate and the name of its backend. Cheap to clone; clones are the same substrate.
@@ -14,6 +16,26 @@ pub struct SubstrateInstance {
 }
 
 impl SubstrateInstance {
+    /// Opens a substrate by its backend's name; see [`SubstrateInstance::backends`].
+    pub async fn open(backend: &str, options: OpenOptions) -> Result<Self, SubstrateError> {
+        // One line a backend.
+        match backend {
+            EmbeddedSubstrate::NAME => {
+                let substrate = EmbeddedSubstrate::open(options).await?;
+                Ok(Self::new(EmbeddedSubstrate::NAME, substrate))
+            }
+            _ => Err(SubstrateError::Backend {
+                name: backend.to_owned(),
+                known: Self::backends().join(", "),
+            }),
+        }
+    }
+
+    /// The names of the backends built in.
+    pub const fn backends() -> &'static [&'static str] {
+        &[EmbeddedSubstrate::NAME]
+    }
+
     /// Wraps a substrate that was made elsewhere.
     pub fn new(backend: &'static str, substrate: impl Substrate + 'static) -> Self {
         Self { backend, inner: Arc::new(substrate) }

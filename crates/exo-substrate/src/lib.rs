@@ -1,10 +1,13 @@
 //! The searchable data beside a node: the Substrate trait and the embedded default.
 
+pub mod embedded;
 mod error;
 pub mod filter;
 mod instance;
+pub mod metric;
 mod substrate;
 
+pub use embedded::EmbeddedSubstrate;
 pub use error::SubstrateError;
 pub use instance::{OpenOptions, SubstrateInstance};
 pub use substrate::{
