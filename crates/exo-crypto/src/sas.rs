@@ -45,6 +45,13 @@ impl SasNonce {
     }
 }
 
+impl Commitment {
+    /// The raw bytes.
+    pub const fn to_bytes(self) -> [u8; HASH_BYTES] {
+        self.0
+    }
+}
+
 impl fmt::Debug for SasNonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Before the reveal it is a secret.
