@@ -252,7 +252,7 @@ fn encode(kind: KeyFileKind, payload: &[u8]) -> Zeroizing<Vec<u8>> {
 
 /// Writes a file of secret bytes: beside its place, synced, then moved there, and the directory synced.
 ///
-/// The directory must be private and there; see [`private_directory`].
+/// The directory must be private and there; see [`private_directory`]. One writer at a time.
 ///
 /// # Errors
 /// [`KeyFileError`]. After an error the place holds what it held before, unless the error is that the

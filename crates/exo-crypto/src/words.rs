@@ -1,7 +1,7 @@
 //! Four words for people to compare or read out: 44 bits, out of the 2048 English words of BIP-39.
 //!
 //! No two words of that list share their first four letters. 44 bits are not a fingerprint to pin:
-//! somebody with a few thousand core-hours can make a key whose words are yours. They suffice where an
+//! with some twenty years of one core anybody can make a key whose words are yours. They suffice where an
 //! attacker has one try, as in [`sas`](crate::sas).
 
 use std::fmt;
