@@ -24,6 +24,9 @@ pub struct NetLimits {
     pub pending_unvalidated_per_network_max: usize,
     /// Handshakes in progress from one network with a validated address.
     pub pending_per_network_max: usize,
+    /// Connections in all, dialled and accepted, in whatever state; above it callers are ignored. The
+    /// node closes what it does not want well before; this only keeps memory bounded if it does not.
+    pub connections_max: usize,
     /// Connections that wait for [`Endpoint::accept`](super::Endpoint::accept).
     pub ready_max: usize,
     /// Requests a peer may have open at once on one connection.
@@ -48,6 +51,7 @@ impl Default for NetLimits {
             pending_unvalidated_per_network_max:
                 limits::CONNECTIONS_PENDING_UNVALIDATED_PER_NETWORK_MAX,
             pending_per_network_max: limits::CONNECTIONS_PENDING_PER_NETWORK_MAX,
+            connections_max: limits::SESSIONS_MAX + limits::CONNECTIONS_PENDING_MAX,
             ready_max: limits::CONNECTIONS_READY_MAX,
             streams_max: limits::STREAMS_PER_CONNECTION_MAX,
             request_bytes_max: limits::REQUEST_BYTES_PER_CONNECTION_MAX,

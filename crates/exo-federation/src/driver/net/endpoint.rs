@@ -128,6 +128,7 @@ impl Endpoint {
     /// [`BindError`].
     pub fn bind(config: BindConfig) -> Result<Self, BindError> {
         let BindConfig { listen, identity, admit, limits } = config;
+        metric::describe();
         let runtime = quinn::default_runtime().ok_or(BindError::NoRuntime)?;
         let tls = TlsIdentity::new(&identity).map_err(|error| BindError::Tls(error.to_string()))?;
         let server = tls.server_config(admit).map_err(|error| BindError::Tls(error.to_string()))?;
@@ -224,6 +225,11 @@ impl Endpoint {
         self.0.ready.lock().await.recv().await
     }
 
+    /// Connections in whatever state, dialled and accepted.
+    pub fn connections(&self) -> usize {
+        self.0.quinn.open_connections()
+    }
+
     /// Closes every connection at once and accepts no more.
     pub fn close(&self, code: u32, reason: &str) {
         self.0.quinn.close(VarInt::from_u32(code), reason.as_bytes());
@@ -267,6 +273,11 @@ impl Acceptor {
     async fn run(self, quinn: quinn::Endpoint) {
         let admission = Admission::new(self.limits.clone());
         while let Some(incoming) = quinn.accept().await {
+            if quinn.open_connections() >= self.limits.connections_max {
+                metric::refused("full");
+                incoming.ignore();
+                continue;
+            }
             let address = incoming.remote_address().ip();
             match admission.decide(address, incoming.remote_address_validated()) {
                 Verdict::Begin(slot) => self.begin(incoming, slot),

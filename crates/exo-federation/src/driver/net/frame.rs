@@ -109,6 +109,7 @@ mod tests {
 
     use exo_types::codec::frame_header;
     use exo_types::limits::{FRAME_BYTES_MAX, REQUEST_BYTES_MAX};
+    use futures::FutureExt;
     use tokio::io::ReadBuf;
 
     use super::*;
@@ -204,5 +205,36 @@ mod tests {
         let mut none = Trickle { bytes: vec![], at: 0, piece: 1, ends: true };
         let error = read_only_frame(&mut none, 10, &mut Budget::unlimited()).await;
         assert!(matches!(error, Err(FrameError::Truncated { .. })));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(512))]
+
+        #[test]
+        fn any_bytes_are_read_as_frames_or_refused(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000),
+            len in 0u32..2000,
+            piece in 1usize..200,
+        ) {
+            // Half of the inputs begin with a length that may fit, or nearly all would be refused.
+            let mut bytes = bytes;
+            if len % 2 == 0 && bytes.len() >= 4 {
+                bytes[..4].copy_from_slice(&len.to_be_bytes());
+            }
+            let mut source = Trickle { bytes: bytes.clone(), at: 0, piece, ends: true };
+            let mut again = Vec::new();
+            let refused = loop {
+                match read(&mut source, 1500).now_or_never().expect("the source never waits") {
+                    Ok(Some(body)) => {
+                        again.extend(frame_header(body.len(), 1500).expect("was within the bound"));
+                        again.extend(body);
+                    }
+                    Ok(None) => break false,
+                    Err(_) => break true,
+                }
+            };
+            proptest::prop_assert!(bytes.starts_with(&again));
+            proptest::prop_assert_eq!(again.len() == bytes.len(), !refused);
+        }
     }
 }

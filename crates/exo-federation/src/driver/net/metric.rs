@@ -1,28 +1,45 @@
 //! The counters of the network driver. Causes are fixed words, never text from a peer.
 
+use metrics::{counter, gauge};
+
+/// Tells the recorder what the numbers mean.
+pub(super) fn describe() {
+    metrics::describe_counter!(REFUSALS, "handshakes that this node refused, by cause");
+    metrics::describe_counter!(HANDSHAKES, "handshakes that gave a connection, by side");
+    metrics::describe_counter!(RETRIES, "callers that were asked to validate their address");
+    metrics::describe_gauge!(PENDING, "handshakes of callers in progress");
+    metrics::describe_counter!(REQUEST_REFUSALS, "requests refused for their framing, by cause");
+}
+
 /// A connection or handshake was refused, here, for `cause`.
 pub(super) fn refused(cause: &'static str) {
-    metrics::counter!("exo_net_refusals_total", "cause" => cause).increment(1);
+    counter!(REFUSALS, "cause" => cause).increment(1);
     tracing::debug!(cause, "refused a handshake");
 }
 
 /// A handshake came to an end with a usable connection.
 pub(super) fn connected(dialed: bool) {
     let side = if dialed { "dialed" } else { "accepted" };
-    metrics::counter!("exo_net_handshakes_total", "side" => side).increment(1);
+    counter!(HANDSHAKES, "side" => side).increment(1);
 }
 
 /// A caller was asked to show that it owns its address.
 pub(super) fn retried() {
-    metrics::counter!("exo_net_retries_total").increment(1);
+    counter!(RETRIES).increment(1);
 }
 
 /// How many handshakes are in progress.
 pub(super) fn pending(count: usize) {
-    metrics::gauge!("exo_net_pending_handshakes").set(count as f64);
+    gauge!(PENDING).set(count as f64);
 }
 
 /// A peer's request was refused before it reached the node.
 pub(super) fn request_refused(cause: &'static str) {
-    metrics::counter!("exo_net_request_refusals_total", "cause" => cause).increment(1);
+    counter!(REQUEST_REFUSALS, "cause" => cause).increment(1);
 }
+
+const REFUSALS: &str = "exo_net_refusals_total";
+const HANDSHAKES: &str = "exo_net_handshakes_total";
+const RETRIES: &str = "exo_net_retries_total";
+const PENDING: &str = "exo_net_pending_handshakes";
+const REQUEST_REFUSALS: &str = "exo_net_request_refusals_total";

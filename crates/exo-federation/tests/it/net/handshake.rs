@@ -1,12 +1,12 @@
 //! Who gets through the handshake, and what the others are told.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, ML_DSA_87_SIGNING, PqdsaKeyPair};
-use exo_crypto::Label;
+use exo_crypto::{IdentityKey, Label};
 use exo_federation::driver::net::{CloseReason, ConnectError, NetLimits, Purpose, RequestError};
 use rustls::SignatureScheme;
 
@@ -121,7 +121,13 @@ async fn a_server_must_prove_the_expected_key_with_the_expected_algorithm() {
 #[tokio::test]
 async fn every_refused_key_is_told_the_same() {
     let admitted = identity(1).peer_id();
-    let server = bind_with(2, Arc::new(move |key| key.peer_id() == admitted), NetLimits::default());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let asks = asked.clone();
+    let gate = move |key: &IdentityKey| {
+        asks.lock().expect("no gate panics").push(key.peer_id());
+        key.peer_id() == admitted
+    };
+    let server = bind_with(2, Arc::new(gate), NetLimits::default());
     let to = address(&server);
 
     let causes = ["bad_proof", "malformed_key", "not_admitted"];
@@ -142,6 +148,8 @@ async fn every_refused_key_is_told_the_same() {
     for ((cause, before), after) in causes.iter().zip(before).zip(after) {
         assert!(after > before, "{cause}");
     }
+    // Nobody learns who is admitted without a key to prove: the gate is not even asked.
+    assert_eq!(*asked.lock().expect("no gate panics"), [identity(3).peer_id()]);
     // The admitted key with its proof is all that was missing.
     Rogue::like(&identity(1)).dial(to).await.expect("connects");
     within(server.accept()).await.expect("is open");
@@ -230,4 +238,24 @@ async fn a_closed_endpoint_neither_dials_nor_accepts() {
     assert!(within(a.accept()).await.is_none());
     let error = a.connect(address(&b), identity(2).peer_id(), Purpose::Member).await;
     assert_eq!(error.expect_err("is closed"), ConnectError::Closed);
+}
+
+#[tokio::test]
+async fn connections_are_bounded_in_all() {
+    let limits = NetLimits { connections_max: 2, ..NetLimits::default() };
+    let server = bind_with(2, admit_all(), limits);
+    let limits =
+        NetLimits { handshake_timeout: Duration::from_millis(400), ..NetLimits::default() };
+    let client = bind_with(1, admit_all(), limits);
+    let expect = identity(2).peer_id();
+    let (first, _accepted) = join(&client, &server, 2).await;
+    let (_second, _accepted) = join(&client, &server, 2).await;
+    let error = client.connect(address(&server), expect, Purpose::Member).await;
+    assert!(matches!(error, Err(ConnectError::Timeout { .. })), "{error:?}");
+    assert_eq!(server.connections(), 2);
+    first.close(0, "");
+    let deadline = Instant::now() + PATIENCE;
+    while client.connect(address(&server), expect, Purpose::Member).await.is_err() {
+        assert!(Instant::now() < deadline, "a closed connection makes room");
+    }
 }

@@ -3,6 +3,8 @@
 mod counters;
 mod flood;
 mod handshake;
+mod paths;
+mod proxy;
 mod requests;
 mod restart;
 mod rogue;
