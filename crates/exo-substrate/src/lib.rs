@@ -1,5 +1,7 @@
 //! The searchable data beside a node: the Substrate trait and the embedded default.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod embedded;
 mod error;
 pub mod filter;
