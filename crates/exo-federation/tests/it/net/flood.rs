@@ -79,12 +79,14 @@ async fn two_hundred_silent_callers_do_not_stop_an_honest_one() {
         let callers = flood(&flights, address(&server), from);
         let client = bind(1);
         let began = Instant::now();
-        let dialed = client.connect(address(&server), identity(2).peer_id(), Purpose::Member);
-        let dialed = dialed.await.expect("an honest caller gets through");
-        let accepted = within(server.accept()).await.expect("is open");
-        assert_eq!(accepted.peer(), identity(1).peer_id());
-        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-        assert!(!dialed.is_closed());
+        for _ in 0..20 {
+            let dialed = client.connect(address(&server), identity(2).peer_id(), Purpose::Member);
+            let dialed = dialed.await.expect("an honest caller gets through");
+            let accepted = within(server.accept()).await.expect("is open");
+            assert_eq!(accepted.peer(), identity(1).peer_id());
+            assert!(!dialed.is_closed());
+        }
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 
         let heard: Vec<_> = callers.iter().map(heard).collect();
         let retried = heard.iter().filter(|(_, retry)| *retry).count();
