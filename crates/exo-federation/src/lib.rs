@@ -1,9 +1,106 @@
-//! A federation of searchable collections over a post-quantum network: the library and its driver.
+//! Ask every organisation's data one question, without pooling the data.
+//!
+//! A node stands beside its organisation's own searchable data. Nodes join a federation by a
+//! post-quantum handshake and answer each other's queries; every answer is merged, with its
+//! provenance and one status per source.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use exo_federation::{
+//!     CollectionName, CollectionPolicy, CollectionSpec, Config, FederatedMesh, FederationScope,
+//!     InviteOptions, Metric, NewRecord, NodeName, QuerySpec, QueryTarget, Record, RecordId,
+//!     content_hash, join_federation,
+//! };
+//!
+//! /// A node in a directory of its own, listening on a port the system chooses.
+//! async fn node(dir: &std::path::Path, name: &str) -> anyhow::Result<FederatedMesh> {
+//!     let mut config = Config::new(NodeName::new(name)?);
+//!     config.mesh_listen = "127.0.0.1:0".parse()?;
+//!     FederatedMesh::init(dir, &config)?;
+//!     Ok(FederatedMesh::open(dir).await?)
+//! }
+//!
+//! /// One collection with one record.
+//! async fn add(mesh: &FederatedMesh, id: &str, text: &str) -> anyhow::Result<()> {
+//!     let name = CollectionName::new("notes")?;
+//!     let spec = CollectionSpec {
+//!         name: name.clone(),
+//!         dimensions: 0,
+//!         metric: Metric::Cosine,
+//!         embedder: String::new(),
+//!     };
+//!     mesh.collection_add(spec, CollectionPolicy::default()).await?;
+//!     let record = Record {
+//!         id: RecordId::new(id)?,
+//!         title: String::new(),
+//!         text: text.to_owned(),
+//!         metadata: Default::default(),
+//!     };
+//!     let content = content_hash(&record.title, &record.text);
+//!     mesh.put(&name, vec![NewRecord { record, vector: None, content }], None).await?;
+//!     Ok(())
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> anyhow::Result<()> {
+//!     let dir = tempfile::tempdir()?;
+//!     let lab = node(&dir.path().join("lab"), "lab").await?;
+//!     let clinic = node(&dir.path().join("clinic"), "clinic").await?;
+//!     add(&lab, "lab:1", "moths navigate by the moon").await?;
+//!     add(&clinic, "clinic:1", "the moon does not explain insomnia").await?;
+//!
+//!     // The lab founds a federation by inviting; people would compare words and approve.
+//!     let invite = lab.invite_new(InviteOptions {
+//!         life: Duration::from_secs(60),
+//!         auto_approve: true,
+//!     })?;
+//!     let token = join_federation(&clinic, &invite.ticket, Duration::from_secs(10)).await?;
+//!     assert_eq!(token.audience, lab.peer_id());
+//!
+//!     let query = QuerySpec::new(FederationScope::Direct, QueryTarget::text("moon"));
+//!     let answer = clinic.federated_query(query).await?;
+//!     assert!(answer.complete);
+//!     assert_eq!(answer.results.len(), 2);
+//!     for source in &answer.sources {
+//!         println!("{}: {:?}, {} results", source.source, source.status, source.count);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! What is not here yet is absent: onion-routed queries
+//! ([`FederationScope::Global`] is refused with [`ErrorCode::NotAvailable`]), replicated collections
+//! and decisions by consensus.
 
 pub mod config;
+mod convert;
 pub mod driver;
 pub mod error;
+mod join;
+mod mesh;
+mod query;
 pub mod view;
 
 pub use config::Config;
+pub use driver::net::EncryptedChannel;
 pub use error::{ErrorCode, FederationError};
+pub use join::join_federation;
+pub use mesh::{FederatedMesh, Initialised};
+pub use view::{
+    CollectionPolicy, CollectionView, FederationView, FieldSet, InviteOptions, InviteView,
+    JoinStatus, NewInvite, NodeStatus, PeerState, PeerView, QueryEvent, Readers,
+};
+
+pub use exo_crypto::{PostQuantumKeypair, SharedSecret, content_hash};
+pub use exo_node::capability::{Capability, CapabilitySet};
+pub use exo_node::token::FederationToken;
+pub use exo_substrate::{
+    ImportId, ImportMark, NewRecord, PutOutcome, StoredRecord, Substrate, SubstrateInstance,
+};
+pub use exo_types::{
+    CollectionInfo, CollectionName, CollectionSpec, Condition, FederatedHit, FederatedResult,
+    FederationId, FederationScope, Filter, FilterOp, MetadataValue, Metric, NodeName, PeerAddress,
+    PeerId, Provenance, QuerySpec, QueryTarget, Record, RecordId, SourceReport, SourceStatus,
+    Timestamp,
+};

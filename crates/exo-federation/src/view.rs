@@ -1,15 +1,14 @@
 //! What the node shows of itself: read models for status, peers, invites and joining.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use exo_types::{
-    CollectionInfo, CollectionName, Epoch, FederatedResult, FederationId, NodeName, PeerAddress,
-    PeerId, SourceReport, Timestamp,
+    CollectionInfo, FederatedResult, NodeName, PeerAddress, PeerId, SourceReport, Timestamp,
 };
 
 pub use exo_node::policy::{CollectionPolicy, FieldSet, Readers};
+pub use exo_node::{FederationView, JoinStatus, PeerState, PeerView};
 
 /// A node's state at one moment.
 #[derive(Clone, Debug)]
@@ -38,82 +37,6 @@ pub struct NodeStatus {
     pub collections: Vec<CollectionInfo>,
     /// Since when it runs.
     pub started: Timestamp,
-}
-
-/// The federation a node belongs to.
-#[derive(Clone, Debug)]
-pub struct FederationView {
-    /// Its id.
-    pub id: FederationId,
-    /// Who founded it and admits members.
-    pub founder: PeerId,
-    /// The founder's name.
-    pub founder_name: NodeName,
-    /// Whether this node is the founder.
-    pub is_founder: bool,
-    /// Membership epoch.
-    pub epoch: Epoch,
-    /// Members, this node included, revoked ones not.
-    pub members: usize,
-}
-
-/// How a peer stands to this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerState {
-    /// A member with a live session.
-    Active,
-    /// A joiner that waits for approval.
-    Pending,
-    /// A member without a session now.
-    Unreachable,
-    /// Removed from the federation.
-    Revoked,
-}
-
-/// One peer as this node sees it.
-#[derive(Clone, Debug)]
-pub struct PeerView {
-    /// Who.
-    pub peer: PeerId,
-    /// Its name.
-    pub name: NodeName,
-    /// How it stands.
-    pub state: PeerState,
-    /// Admitted without spoken words.
-    pub unverified: bool,
-    /// Where it is reached.
-    pub addresses: Vec<PeerAddress>,
-    /// Round trip of the last answered request, smoothed.
-    pub latency: Option<Duration>,
-    /// What was negotiated with it: names of capabilities.
-    pub capabilities: Vec<String>,
-    /// End of the token this node holds there.
-    pub token_expires: Option<Timestamp>,
-    /// The epoch it was admitted or removed in.
-    pub since: Epoch,
-    /// Why it is in this state, where there is something to say.
-    pub detail: String,
-}
-
-/// How joining a federation stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JoinStatus {
-    /// Nothing under way.
-    Idle,
-    /// Reaching the inviter.
-    Connecting,
-    /// The inviter must approve; these words are to be told.
-    Pending {
-        /// Four words, to be read to the inviter.
-        words: String,
-    },
-    /// This node is a member.
-    Member,
-    /// The inviter refused, and why.
-    Refused {
-        /// The reason.
-        reason: String,
-    },
 }
 
 /// A new invite: the ticket is shown once and never stored.
@@ -166,6 +89,3 @@ pub struct CollectionView {
     /// Its policy.
     pub policy: CollectionPolicy,
 }
-
-/// Names of collections.
-pub type CollectionNames = BTreeSet<CollectionName>;

@@ -34,5 +34,5 @@ pub mod wire;
 pub use flow::join::JoinError;
 pub use flow::membership::MembershipError;
 pub use flow::query::QueryError;
-pub use flow::show::{FederationShown, JoinShown, PeerShown, PeerState};
+pub use flow::show::{FederationView, JoinStatus, PeerState, PeerView};
 pub use node::{Entropy, Node, Settings, StateError};

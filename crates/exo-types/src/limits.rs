@@ -14,6 +14,8 @@ pub const FRAME_READ_STEP_BYTES: usize = 64 * 1024;
 pub const MEMBERS_MAX: usize = 256;
 /// Addresses one member may announce.
 pub const ADDRESSES_PER_MEMBER_MAX: usize = 8;
+/// Socket addresses tried in one dial.
+pub const DIAL_ADDRESSES_MAX: usize = 8;
 /// Length of a host name or address in text, bytes.
 pub const HOST_BYTES_MAX: usize = 255;
 /// Length of a node's name, bytes.

@@ -1,3 +1,17 @@
 //! What touches the outside world: sockets, disk, the clock and the operating system's randomness.
+//!
+//! - `clock`: the two clocks of a moment.
+//! - [`net`]: the endpoint and its channels.
+//! - `store`: the data directory: keys, state, lock.
+//! - `core`: the one [`Node`](exo_node::Node), its lock, its timer.
+//! - `effects`: carrying out what the node wants.
+//! - `peer`: dialling, accepting and serving connections.
+//! - `search`: running searches in the substrate.
 
+pub(crate) mod clock;
+pub(crate) mod core;
+mod effects;
 pub mod net;
+mod peer;
+mod search;
+pub(crate) mod store;

@@ -7,16 +7,19 @@ use exo_types::{Epoch, FederationId, NodeName, PeerAddress, PeerId, Timestamp};
 use crate::Node;
 use crate::invite::Invite;
 use crate::state::Joining;
+use crate::token::FederationToken;
 
 /// The federation as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FederationShown {
+pub struct FederationView {
     /// Its id.
     pub id: FederationId,
     /// Who founded it.
     pub founder: PeerId,
     /// The founder's name.
     pub founder_name: NodeName,
+    /// Whether this node is the founder.
+    pub is_founder: bool,
     /// The membership epoch.
     pub epoch: Epoch,
     /// Active members, this node included.
@@ -38,7 +41,7 @@ pub enum PeerState {
 
 /// A peer as this node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerShown {
+pub struct PeerView {
     /// Who.
     pub peer: PeerId,
     /// Its name.
@@ -63,42 +66,55 @@ pub struct PeerShown {
 
 /// How joining stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JoinShown {
+pub enum JoinStatus {
     /// Nothing under way.
     Idle,
     /// Reaching the inviter.
     Connecting,
     /// The inviter must approve.
-    Pending(String),
-    /// A member.
+    Pending {
+        /// Four words, to be read to the inviter.
+        words: String,
+    },
+    /// This node is a member.
     Member,
-    /// Refused or removed.
-    Ended(String),
+    /// The inviter refused, or the membership ended.
+    Refused {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Node {
     /// The federation this node belongs to.
-    pub fn federation(&self) -> Option<FederationShown> {
+    pub fn federation(&self) -> Option<FederationView> {
         let membership = self.membership.as_ref()?;
         let founder = membership.roster.member(&membership.founder)?;
-        Some(FederationShown {
+        Some(FederationView {
             id: membership.id,
             founder: membership.founder,
             founder_name: founder.name.clone(),
+            is_founder: membership.founder == self.me,
             epoch: membership.roster.epoch,
             members: membership.roster.active().count(),
         })
     }
 
     /// How joining stands.
-    pub fn join_shown(&self) -> JoinShown {
+    pub fn join_status(&self) -> JoinStatus {
         match &self.joining {
-            Joining::Knocking(_) => JoinShown::Connecting,
-            Joining::Waiting { words, .. } => JoinShown::Pending(words.clone()),
-            Joining::Ended(reason) => JoinShown::Ended(reason.clone()),
-            Joining::Idle if self.membership.is_some() => JoinShown::Member,
-            Joining::Idle => JoinShown::Idle,
+            Joining::Knocking(_) => JoinStatus::Connecting,
+            Joining::Waiting { words, .. } => JoinStatus::Pending { words: words.clone() },
+            Joining::Ended(reason) => JoinStatus::Refused { reason: reason.clone() },
+            Joining::Idle if self.membership.is_some() => JoinStatus::Member,
+            Joining::Idle => JoinStatus::Idle,
         }
+    }
+
+    /// The token this node holds at a member, while they have a session.
+    pub fn token_at(&self, peer: &PeerId) -> Option<FederationToken> {
+        let session = self.sessions.get(self.by_peer.get(peer)?)?;
+        session.there.as_ref().map(|token| FederationToken::clone(token))
     }
 
     /// Open invites.
@@ -107,7 +123,7 @@ impl Node {
     }
 
     /// Members but this node, removed members, and waiting joiners.
-    pub fn peers(&self) -> Vec<PeerShown> {
+    pub fn peers(&self) -> Vec<PeerView> {
         let mut shown = Vec::new();
         if let Some(membership) = &self.membership {
             for (peer, member) in membership.roster.all().filter(|(peer, _)| **peer != self.me) {
@@ -121,7 +137,7 @@ impl Node {
                         link.map(|link| link.detail.clone()).unwrap_or_default(),
                     ),
                 };
-                shown.push(PeerShown {
+                shown.push(PeerView {
                     peer: *peer,
                     name: member.name.clone(),
                     state,
@@ -147,9 +163,9 @@ impl Node {
         shown
     }
 
-    fn joiners(&self) -> impl Iterator<Item = PeerShown> + '_ {
+    fn joiners(&self) -> impl Iterator<Item = PeerView> + '_ {
         let epoch = self.membership.as_ref().map_or(Epoch::GENESIS, |m| m.roster.epoch);
-        self.book.joiners.iter().map(move |joiner| PeerShown {
+        self.book.joiners.iter().map(move |joiner| PeerView {
             peer: joiner.key.peer_id(),
             name: joiner.name.clone(),
             state: PeerState::Pending,

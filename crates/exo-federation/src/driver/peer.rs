@@ -1,0 +1,139 @@
+//! Connections: dialling, accepting, and serving what peers ask.
+
+use std::sync::{Arc, Weak};
+
+use exo_crypto::Label;
+use exo_node::effect::{ExchangeId, Input, Purpose, SessionId};
+use exo_node::refusal::Refusal;
+use exo_node::wire::{CloseReason, Request, Response};
+use exo_types::limits::DIAL_ADDRESSES_MAX;
+use exo_types::{PeerAddress, PeerId, Wire};
+use futures::future::select_ok;
+
+use super::core::{Core, lock};
+use super::net::{self, ConnectError, EncryptedChannel, IncomingRequest};
+
+impl Core {
+    /// Dials a peer at all of its addresses at once; the first that proves its key counts.
+    pub(crate) async fn dial(
+        self: Arc<Self>,
+        peer: PeerId,
+        addresses: Vec<PeerAddress>,
+        purpose: Purpose,
+    ) {
+        match self.connect(peer, &addresses, purpose).await {
+            Ok(channel) => self.session(channel),
+            Err((detail, refused)) => {
+                self.input(Input::DialFailed { peer, purpose, detail, refused });
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+        peer: PeerId,
+        addresses: &[PeerAddress],
+        purpose: Purpose,
+    ) -> Result<EncryptedChannel, (String, bool)> {
+        let Some(endpoint) = self.endpoint.get() else {
+            return Err(("this node is not listening".to_owned(), false));
+        };
+        let mut dials = Vec::new();
+        for address in addresses {
+            let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
+            let Ok(found) = found else { continue };
+            for at in found.take(DIAL_ADDRESSES_MAX.saturating_sub(dials.len())) {
+                dials.push(Box::pin(endpoint.connect(at, peer, net_purpose(purpose))));
+            }
+        }
+        if dials.is_empty() {
+            return Err(("none of its addresses resolves".to_owned(), false));
+        }
+        match select_ok(dials).await {
+            Ok((channel, _)) => Ok(channel),
+            Err(error) => {
+                let refused =
+                    matches!(error, ConnectError::Lost { reason: net::CloseReason::Refused, .. });
+                Err((error.to_string(), refused))
+            }
+        }
+    }
+
+    /// Takes in whoever connects, for as long as somebody holds the node.
+    pub(crate) async fn accept(core: Weak<Self>, endpoint: net::Endpoint) {
+        while let Some(channel) = endpoint.accept().await {
+            let Some(core) = core.upgrade() else { return };
+            core.session(channel);
+        }
+    }
+
+    /// Introduces a channel to the node and serves it until it ends.
+    fn session(self: &Arc<Self>, channel: EncryptedChannel) {
+        let exporter = match channel.exporter(Label::EXPORTER) {
+            Ok(exporter) => exporter,
+            Err(_) => {
+                return channel.close(CloseReason::Refused.code(), CloseReason::Refused.says());
+            }
+        };
+        let session = SessionId(self.number());
+        let purpose = match channel.purpose() {
+            net::Purpose::Member => Purpose::Member,
+            net::Purpose::Join => Purpose::Join,
+        };
+        lock(&self.channels).insert(session, channel.clone());
+        let key = channel.peer_key().clone();
+        let dialled = channel.dialed();
+        self.input(Input::SessionUp { session, key, dialled, purpose, exporter });
+        let core = Arc::downgrade(self);
+        self.runtime.spawn(async move { serve(core, session, channel).await });
+    }
+
+    /// Hands one request to the node, or refuses what does not decode.
+    fn take_request(self: &Arc<Self>, session: SessionId, incoming: IncomingRequest) {
+        let IncomingRequest { body, responder } = incoming;
+        match Request::from_wire(&body) {
+            Ok(request) => {
+                let exchange = ExchangeId(self.number());
+                lock(&self.responders).insert(exchange, responder);
+                self.input(Input::Request { session, exchange, request });
+            }
+            Err(error) => {
+                let code = Refusal::Malformed.code();
+                metrics::counter!("exo_refusals_total", "code" => code).increment(1);
+                tracing::debug!(%error, "a request does not decode");
+                if let Ok(body) = Response::Refused(Refusal::Malformed).to_wire() {
+                    self.runtime.spawn(async move {
+                        // A peer that sends garbage may not wait for the answer.
+                        let _ = responder.respond(body).await;
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Serves a channel's requests in the order they arrive, then reports its end.
+async fn serve(core: Weak<Core>, session: SessionId, channel: EncryptedChannel) {
+    while let Some(incoming) = channel.accept_request().await {
+        match core.upgrade() {
+            Some(core) => core.take_request(session, incoming),
+            None => return,
+        }
+    }
+    let reason = match channel.closed().await {
+        net::CloseReason::Refused => Some(CloseReason::Refused),
+        net::CloseReason::ByPeer { code, .. } => CloseReason::from_code(code),
+        _ => None,
+    };
+    if let Some(core) = core.upgrade() {
+        lock(&core.channels).remove(&session);
+        core.input(Input::SessionDown { session, reason });
+    }
+}
+
+fn net_purpose(purpose: Purpose) -> net::Purpose {
+    match purpose {
+        Purpose::Member => net::Purpose::Member,
+        Purpose::Join => net::Purpose::Join,
+    }
+}

@@ -1,0 +1,227 @@
+//! The data directory: configuration, keys, state, and the lock that keeps a second node out.
+//!
+//! ```text
+//! config.toml        what the node is configured with
+//! keys/identity.key  the identity (0600 in 0700)
+//! keys/kem.key       the sealing keys of this epoch and the next
+//! state.bin          membership, directory, invites, policies
+//! substrate.db       the searchable data
+//! lock               held while a node runs
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use exo_crypto::{
+    KemKeyring, KeyFileError, PostQuantumKeypair, load_identity, load_keyring, private_directory,
+    save_identity, save_keyring,
+};
+use exo_types::Timestamp;
+
+use crate::config::Config;
+use crate::error::{ErrorCode, FederationError};
+
+/// A data directory that this process holds.
+#[derive(Debug)]
+pub(crate) struct Store {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl Store {
+    /// Makes a node's directory: keys and configuration. Nothing of an existing node is touched.
+    pub(crate) fn init(
+        root: &Path,
+        config: &Config,
+    ) -> Result<PostQuantumKeypair, FederationError> {
+        let config_path = Config::path(root);
+        if config_path.exists() || identity_path(root).exists() {
+            return Err(FederationError::new(
+                ErrorCode::AlreadyInitialised,
+                format!("{} holds a node already", root.display()),
+            ));
+        }
+        config.addresses()?;
+        let text = config.to_toml()?;
+        private_directory(root).map_err(|error| key_error(&error))?;
+        private_directory(&keys_path(root)).map_err(|error| key_error(&error))?;
+        let keypair = PostQuantumKeypair::generate()
+            .map_err(|error| FederationError::new(ErrorCode::Internal, error.to_string()))?;
+        save_identity(&identity_path(root), &keypair).map_err(|error| key_error(&error))?;
+        // Last, for it is what says that a node is here.
+        write_synced(&config_path, text.as_bytes()).map_err(|e| io_error(&config_path, &e))?;
+        Ok(keypair)
+    }
+
+    /// Takes the directory into use; refused while another process has it.
+    pub(crate) fn open(root: &Path) -> Result<Self, FederationError> {
+        let path = root.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| io_error(&path, &error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { root: root.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(FederationError::new(
+                ErrorCode::DataLocked,
+                format!("another process runs the node in {}", root.display()),
+            )),
+            Err(TryLockError::Error(error)) => Err(io_error(&path, &error)),
+        }
+    }
+
+    /// The identity.
+    pub(crate) fn identity(&self) -> Result<PostQuantumKeypair, FederationError> {
+        load_identity(&identity_path(&self.root)).map_err(|error| key_error(&error))
+    }
+
+    /// The sealing keys, made or moved to the epoch of `now` where that is due.
+    pub(crate) fn keyring(&self, now: Timestamp) -> Result<KemKeyring, FederationError> {
+        let path = keys_path(&self.root).join("kem.key");
+        let failed = |error: &dyn std::fmt::Display| {
+            FederationError::new(ErrorCode::Internal, format!("sealing keys: {error}"))
+        };
+        let (mut ring, fresh) = match load_keyring(&path) {
+            Ok(ring) => (ring, false),
+            Err(KeyFileError::Missing { .. }) => {
+                (KemKeyring::generate(now).map_err(|error| failed(&error))?, true)
+            }
+            Err(error) => return Err(key_error(&error)),
+        };
+        let rotated = ring.rotate(now).map_err(|error| failed(&error))?;
+        if rotated || fresh {
+            save_keyring(&path, &ring).map_err(|error| key_error(&error))?;
+        }
+        Ok(ring)
+    }
+
+    /// The state a former run left.
+    pub(crate) fn state(&self) -> Result<Option<Vec<u8>>, FederationError> {
+        let path = self.state_path();
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error(&path, &error)),
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(STATE_FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+        read.map_err(|error| io_error(&path, &error))?;
+        if bytes.len() as u64 > STATE_FILE_BYTES_MAX {
+            return Err(FederationError::new(
+                ErrorCode::DataCorrupt,
+                format!("{} is longer than a state can be", path.display()),
+            ));
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Makes a state durable: a crash leaves the old one or this one.
+    pub(crate) fn save_state(&self, bytes: &[u8]) -> Result<(), FederationError> {
+        let path = self.state_path();
+        write_synced(&path, bytes).map_err(|error| io_error(&path, &error))
+    }
+
+    /// Where the substrate keeps its data.
+    pub(crate) fn substrate_path(&self) -> PathBuf {
+        self.root.join("substrate.db")
+    }
+
+    fn state_path(&self) -> PathBuf {
+        self.root.join("state.bin")
+    }
+}
+
+fn keys_path(root: &Path) -> PathBuf {
+    root.join("keys")
+}
+
+fn identity_path(root: &Path) -> PathBuf {
+    keys_path(root).join("identity.key")
+}
+
+/// Writes beside the place, syncs, renames, and syncs the directory.
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn io_error(path: &Path, error: &io::Error) -> FederationError {
+    FederationError::new(ErrorCode::Io, format!("{}: {error}", path.display()))
+}
+
+/// A key file's error with the code that tells what to do.
+fn key_error(error: &KeyFileError) -> FederationError {
+    let code = match error {
+        KeyFileError::Missing { .. } => ErrorCode::NotInitialised,
+        KeyFileError::Exists { .. } => ErrorCode::AlreadyInitialised,
+        KeyFileError::Io { .. } => ErrorCode::Io,
+        KeyFileError::Damaged { .. } | KeyFileError::Length { .. } => ErrorCode::DataCorrupt,
+        _ => ErrorCode::KeyPermissions,
+    };
+    FederationError::new(code, error.to_string())
+}
+
+/// Length of the state file, bytes.
+const STATE_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use exo_types::NodeName;
+
+    use super::*;
+
+    fn config() -> Config {
+        Config::new(NodeName::new("lab").expect("name"))
+    }
+
+    #[test]
+    fn a_directory_holds_one_node_and_one_process() {
+        let root = tempfile::tempdir().expect("directory");
+        let root = root.path().join("node");
+        let made = Store::init(&root, &config()).expect("makes a node");
+        let again = Store::init(&root, &config()).expect_err("a second node");
+        assert_eq!(again.code, ErrorCode::AlreadyInitialised);
+        let store = Store::open(&root).expect("opens");
+        assert_eq!(store.identity().expect("identity").peer_id(), made.peer_id());
+        assert_eq!(Store::open(&root).expect_err("held").code, ErrorCode::DataLocked);
+        drop(store);
+        Store::open(&root).expect("free again");
+    }
+
+    #[test]
+    fn a_state_replaces_the_one_before() {
+        let root = tempfile::tempdir().expect("directory");
+        let root = root.path().join("node");
+        Store::init(&root, &config()).expect("makes a node");
+        let store = Store::open(&root).expect("opens");
+        assert_eq!(store.state().expect("reads"), None);
+        store.save_state(b"one").expect("saves");
+        store.save_state(b"two").expect("saves");
+        assert_eq!(store.state().expect("reads").as_deref(), Some(b"two".as_slice()));
+    }
+
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().expect("directory");
+        let root = root.path().join("node");
+        Store::init(&root, &config()).expect("makes a node");
+        let store = Store::open(&root).expect("opens");
+        let open = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(identity_path(&root), open).expect("permissions");
+        assert_eq!(store.identity().expect_err("readable").code, ErrorCode::KeyPermissions);
+    }
+}
