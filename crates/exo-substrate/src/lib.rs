@@ -5,6 +5,7 @@ pub mod contract;
 pub mod embedded;
 mod error;
 pub mod filter;
+pub mod import;
 mod instance;
 pub mod metric;
 mod substrate;
