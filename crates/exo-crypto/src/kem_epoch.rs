@@ -362,6 +362,25 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_sealed_for_from_the_skew_before_its_beginning_to_its_end() {
+        let key = ring().next.public(PeerId::new([1; 32]));
+        let begin = key.not_before.0;
+        assert!(!key.usable_at(Timestamp(begin - CLOCK_SKEW_MILLIS_MAX - 1)));
+        assert!(key.usable_at(Timestamp(begin - CLOCK_SKEW_MILLIS_MAX)));
+        assert!(key.usable_at(Timestamp(key.not_after.0 - 1)));
+        assert!(!key.usable_at(key.not_after));
+    }
+
+    #[test]
+    fn a_ring_woken_at_the_very_end_of_its_last_key_has_a_current_one() {
+        let mut ring = ring();
+        let now = later(2 * KEM_EPOCH_MILLIS);
+        assert_eq!(ring.rotate(now), Ok(true));
+        assert!(ring.current.not_before <= now && now < ring.current.not_after);
+        assert_eq!(epochs(&ring), [1, 2, 3]);
+    }
+
+    #[test]
     fn replacing_leaves_no_old_key() {
         let mut ring = ring();
         ring.rotate(later(KEM_EPOCH_MILLIS)).expect("rotates");
@@ -395,6 +414,12 @@ mod tests {
         assert_eq!(err(&four), Some(KeyringError::Length(four.len())));
         let (current, next) = bytes.split_at(ENTRY_BYTES);
         assert_eq!(err(&[next, current].concat()), Some(KeyringError::Order));
+        let mut twice = bytes.to_vec();
+        twice.copy_within(..8, ENTRY_BYTES);
+        assert_eq!(err(&twice), Some(KeyringError::Order), "one number for two keys");
+        let mut overlap = bytes.to_vec();
+        overlap.copy_within(8..24, ENTRY_BYTES + 8);
+        assert_eq!(err(&overlap), Some(KeyringError::Order), "two keys at one time");
         let mut empty = bytes.to_vec();
         empty.copy_within(8..16, 16);
         assert!(matches!(err(&empty), Some(KeyringError::Window(_))));

@@ -227,10 +227,19 @@ mod tests {
     }
 
     #[test]
-    fn a_message_over_the_bound_is_refused_before_it_is_sealed() {
-        let long = vec![0; SEALED_BYTES_MAX];
-        let error = seal(PAIR.public(), Label::SEAL, b"", &long).err();
-        assert!(matches!(error, Some(SealError::TooLong { .. })), "{error:?}");
+    fn messages_from_empty_to_the_bound_pass_and_a_byte_more_is_refused() {
+        let max = SEALED_BYTES_MAX - SEAL_TAG_BYTES;
+        for len in [0, max] {
+            let wire = sealed(&vec![7; len]).to_wire().expect("encodes");
+            assert!(wire.len() <= Sealed::BYTES_MAX);
+            let sealed = Sealed::from_wire(&wire).expect("decodes");
+            assert_eq!(opened(&sealed, Label::SEAL, b"aad").map(|open| open.len()), Ok(len));
+        }
+        let error = seal(PAIR.public(), Label::SEAL, b"", &vec![7; max + 1]).err();
+        assert_eq!(error, Some(SealError::TooLong { max, actual: max + 1 }));
+        let key = SharedSecret::from_slice(&[1; 32]).expect("the length is right");
+        let long = vec![7; SEALED_BYTES_MAX + 1];
+        assert_eq!(open_once(key, b"", &long).err(), Some(OpenError));
     }
 
     #[test]

@@ -312,6 +312,17 @@ mod tests {
     }
 
     #[test]
+    fn signed_statements_are_equal_when_body_and_signature_are() {
+        let keypair = keypair(1);
+        let [one, again, other] =
+            ["a", "a", "b"].map(|text| Signed::sign(note(None, text), &keypair).expect("signs"));
+        assert_eq!(one.signed(), &one.clone().into_signed());
+        assert_ne!(one.signed(), again.signed(), "signing is hedged");
+        let swapped = Signed { body: other.signed.body, ..one.signed.clone() };
+        assert_ne!(*one.signed(), swapped);
+    }
+
+    #[test]
     fn rules_bind_the_signer_and_the_verifier() {
         let keypair = keypair(1);
         let bad = note(None, "hello!");

@@ -10,6 +10,7 @@ use exo_crypto::{
     load_keyring, private_directory, save_identity, save_keyring,
 };
 use exo_types::Timestamp;
+use exo_types::limits::KEY_FILE_BYTES_MAX;
 use tempfile::TempDir;
 
 fn home() -> (TempDir, PathBuf) {
@@ -149,10 +150,9 @@ fn links_directories_and_missing_files_are_refused_by_name() {
     let dangling = keys.join("dangling");
     symlink(keys.join("nothing"), &dangling).expect("links");
     assert!(matches!(load_identity(&dangling), Err(KeyFileError::Symlink { .. })));
-    assert!(matches!(
-        load_identity(&keys),
-        Err(KeyFileError::DirectoryMode { .. }) | Err(KeyFileError::NotAFile { .. })
-    ));
+    let inner = keys.join("inner");
+    private_directory(&inner).expect("makes a directory");
+    assert!(matches!(load_identity(&inner), Err(KeyFileError::NotAFile { .. })));
     assert!(matches!(load_identity(&keys.join("nothing")), Err(KeyFileError::Missing { .. })));
     assert!(matches!(private_directory(&path), Err(KeyFileError::Io { .. })));
 }
@@ -214,8 +214,12 @@ fn a_huge_file_is_refused_before_it_is_read() {
     file.set_len(1 << 40).expect("a sparse file");
     chmod(&path, 0o600);
     assert!(matches!(load_identity(&path), Err(KeyFileError::Length { .. })));
-    let long = vec![0; 1 << 20];
-    let error = write_secret(&keys.join("two"), &long, WriteMode::Create);
+    let long = vec![7; KEY_FILE_BYTES_MAX + 1];
+    let error = write_secret(&path, &long, WriteMode::Replace);
     assert!(matches!(error, Err(KeyFileError::Length { .. })));
-    assert_eq!(names(&keys), ["identity.key"]);
+    fs::write(&path, &long).expect("writes");
+    assert!(matches!(read_secret(&path), Err(KeyFileError::Length { .. })));
+    let longest = &long[..KEY_FILE_BYTES_MAX];
+    write_secret(&path, longest, WriteMode::Replace).expect("the bound itself is allowed");
+    assert_eq!(read_secret(&path).expect("reads").as_slice(), longest);
 }
