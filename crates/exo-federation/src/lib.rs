@@ -60,7 +60,7 @@
 //!
 //!     let query = QuerySpec::new(FederationScope::Direct, QueryTarget::text("moon"));
 //!     let answer = clinic.federated_query(query).await?;
-//!     assert!(answer.complete);
+//!     assert!(answer.complete, "{:?}", answer.sources);
 //!     assert_eq!(answer.results.len(), 2);
 //!     for source in &answer.sources {
 //!         println!("{}: {:?}, {} results", source.source, source.status, source.count);

@@ -102,6 +102,7 @@ impl Node {
         if !greeted {
             return self.respond(exchange, Response::Refused(Refusal::HelloExpected));
         }
+        self.ask_first_token(session);
         match request {
             Request::Grant => self.grant(now, session, exchange),
             Request::Sync(sync) => self.sync_request(now, exchange, sync),

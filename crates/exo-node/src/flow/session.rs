@@ -145,7 +145,6 @@ impl Node {
             Ok(welcome) => {
                 let newer = self.membership.as_ref().is_some_and(|m| hello.epoch > m.roster.epoch);
                 self.respond(exchange, Response::Welcome(Box::new(welcome)));
-                self.ask_token(id);
                 if newer {
                     self.sync_with(id);
                 }
@@ -284,6 +283,14 @@ impl Node {
                 self.respond(exchange, Response::Token(Box::new(token.into_signed())));
             }
             _ => self.respond(exchange, Response::Refused(Refusal::Busy)),
+        }
+    }
+
+    /// The acceptor asks for its token once the dialler shows, by its first request, that it has
+    /// the welcome: before that the dialler would not answer.
+    pub(crate) fn ask_first_token(&mut self, id: SessionId) {
+        if self.sessions.get(&id).is_some_and(|session| session.there.is_none()) {
+            self.ask_token(id);
         }
     }
 
