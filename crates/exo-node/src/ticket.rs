@@ -61,7 +61,9 @@ impl Ticket {
         bytes.extend(self.secret);
         let seconds = u32::try_from(self.expires.0 / 1000).unwrap_or(u32::MAX);
         bytes.extend(seconds.to_be_bytes());
-        for address in self.addresses.iter().take(TICKET_ADDRESSES_MAX) {
+        let addresses = self.addresses.iter().take(TICKET_ADDRESSES_MAX);
+        bytes.push(addresses.len() as u8);
+        for address in addresses {
             match address.ip() {
                 IpAddr::V4(ip) => {
                     bytes.push(4);
@@ -87,8 +89,12 @@ impl Ticket {
         let inviter = PeerId::new(reader.take()?);
         let secret = reader.take()?;
         let expires = Timestamp(u64::from(u32::from_be_bytes(reader.take()?)) * 1000);
+        let [count] = reader.take()?;
+        if count == 0 || usize::from(count) > TICKET_ADDRESSES_MAX {
+            return Err(TicketError::Content);
+        }
         let mut addresses = Vec::new();
-        while !reader.0.is_empty() {
+        for _ in 0..count {
             let ip = match reader.take()? {
                 [4] => IpAddr::from(reader.take::<4>()?),
                 [6] => IpAddr::from(reader.take::<16>()?),
@@ -96,7 +102,7 @@ impl Ticket {
             };
             addresses.push(SocketAddr::new(ip, u16::from_be_bytes(reader.take()?)));
         }
-        if addresses.is_empty() || addresses.len() > TICKET_ADDRESSES_MAX {
+        if !reader.0.is_empty() {
             return Err(TicketError::Content);
         }
         Ok(Self { federation, inviter, secret, expires, addresses })
