@@ -49,12 +49,15 @@ impl From<QueryError> for FederationError {
     }
 }
 
+// By value, for `map_err`.
 /// A value of the caller that is out of bounds.
+#[allow(clippy::needless_pass_by_value)]
 pub(crate) fn argument(error: CodecError) -> FederationError {
     FederationError::new(ErrorCode::InvalidArgument, error.to_string())
 }
 
 /// An error of the substrate.
+#[allow(clippy::needless_pass_by_value)]
 pub(crate) fn data(error: SubstrateError) -> FederationError {
     let code = match &error {
         SubstrateError::NoCollection(_) => ErrorCode::CollectionNotFound,

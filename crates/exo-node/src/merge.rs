@@ -6,6 +6,7 @@
 //! best copy, with every other place kept. The order is total: ties break by (peer, id).
 
 use std::cmp::Ordering;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use exo_types::{ContentHash, FederatedHit, Hit, Leg, NodeName, PeerId, Provenance, ScoreScale};
@@ -99,13 +100,16 @@ fn collapse(mut hits: Vec<FederatedHit>) -> Vec<FederatedHit> {
     let mut also: BTreeMap<ContentHash, BTreeSet<Provenance>> = BTreeMap::new();
     let mut kept: Vec<FederatedHit> = Vec::with_capacity(hits.len());
     for hit in hits {
-        if place.contains_key(&hit.content) {
-            let others = also.entry(hit.content).or_default();
-            others.extend(hit.also);
-            others.insert(hit.from);
-        } else {
-            place.insert(hit.content, kept.len());
-            kept.push(hit);
+        match place.entry(hit.content) {
+            Entry::Occupied(_) => {
+                let others = also.entry(hit.content).or_default();
+                others.extend(hit.also);
+                others.insert(hit.from);
+            }
+            Entry::Vacant(free) => {
+                free.insert(kept.len());
+                kept.push(hit);
+            }
         }
     }
     for (content, mut others) in also {

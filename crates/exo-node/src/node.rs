@@ -172,7 +172,7 @@ impl Node {
             }
             Input::SessionDown { session, reason } => self.session_down(now, session, reason),
             Input::DialFailed { peer, purpose, detail, refused } => {
-                self.dial_failed(now, peer, purpose, detail, refused);
+                self.dial_failed(now, peer, purpose, &detail, refused);
             }
             Input::Request { session, exchange, request } => {
                 self.request(now, session, exchange, request);

@@ -69,11 +69,8 @@ impl Core {
 
     /// Introduces a channel to the node and serves it until it ends.
     fn session(self: &Arc<Self>, channel: EncryptedChannel) {
-        let exporter = match channel.exporter(Label::EXPORTER) {
-            Ok(exporter) => exporter,
-            Err(_) => {
-                return channel.close(CloseReason::Refused.code(), CloseReason::Refused.says());
-            }
+        let Ok(exporter) = channel.exporter(Label::EXPORTER) else {
+            return channel.close(CloseReason::Refused.code(), CloseReason::Refused.says());
         };
         let session = SessionId(self.number());
         let purpose = match channel.purpose() {

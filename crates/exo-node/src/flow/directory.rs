@@ -181,6 +181,18 @@ impl Node {
         Ok(true)
     }
 
+    /// The founder closed a session saying that this node was removed: the roster that says so will
+    /// not come any more, for sessions are for members.
+    pub(crate) fn told_removed(&mut self, by: PeerId) {
+        let founder = self.membership.as_ref().map(|membership| membership.founder);
+        if founder == Some(by) && !matches!(self.joining, Joining::Ended(_)) {
+            let reason = "removed from the federation by its founder".to_owned();
+            self.joining = Joining::Ended(reason.clone());
+            self.persist();
+            self.event(Event::Removed(reason));
+        }
+    }
+
     /// Makes a verified membership the one in force: removed members lose their sessions at once,
     /// tokens of the epoch before die, new members get links.
     pub(crate) fn enter(&mut self, now: Now, next: Membership) {

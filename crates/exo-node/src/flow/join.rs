@@ -373,27 +373,42 @@ impl Node {
         }
     }
 
-    pub(crate) fn join_session_down(&mut self, now: Now, session: &Session) {
-        if session.dialled && self.is_inviter(&session.peer) {
-            self.join_again(now);
+    pub(crate) fn join_session_down(
+        &mut self,
+        now: Now,
+        session: &Session,
+        reason: Option<CloseReason>,
+    ) {
+        if !session.dialled || !self.is_inviter(&session.peer) {
+            return;
         }
+        match reason {
+            Some(CloseReason::Refused | CloseReason::Revoked) => {
+                self.not_expected(Refusal::TicketUnknown.says());
+            }
+            _ => self.join_again(now),
+        }
+    }
+
+    /// The inviter expects nobody: the ticket was used, revoked or has expired there.
+    fn not_expected(&mut self, detail: &str) {
+        self.joining = Joining::Ended(Refusal::TicketUnknown.says().to_owned());
+        self.persist();
+        self.event(Event::Removed(detail.to_owned()));
     }
 
     pub(crate) fn join_dial_failed(
         &mut self,
         now: Now,
         peer: &PeerId,
-        detail: String,
+        detail: &str,
         refused: bool,
     ) {
         if !self.is_inviter(peer) {
             return;
         }
         if refused {
-            // The inviter expects nobody: the ticket was revoked or has expired there.
-            self.joining = Joining::Ended(Refusal::TicketUnknown.says().to_owned());
-            self.persist();
-            return self.event(Event::Removed(detail));
+            return self.not_expected(detail);
         }
         self.join_again(now);
     }

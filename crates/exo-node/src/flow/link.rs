@@ -106,7 +106,7 @@ impl Node {
         now: Now,
         peer: PeerId,
         purpose: Purpose,
-        detail: String,
+        detail: &str,
         refused: bool,
     ) {
         if purpose == Purpose::Join {
@@ -119,7 +119,7 @@ impl Node {
             // A fresh dial failed too: the session that fell silent leads nowhere.
             Some(session) if silent => self.drop_session(now, session, CloseReason::Silent),
             Some(_) => {}
-            None => self.link_down(now, peer, &detail, refused),
+            None => self.link_down(now, peer, detail, refused),
         }
     }
 
@@ -171,7 +171,7 @@ impl Node {
         session: SessionId,
         call: CallId,
         sent: Duration,
-        result: Result<Response, CallFailure>,
+        result: &Result<Response, CallFailure>,
     ) {
         let round_trip = now.mono.saturating_sub(sent);
         let result = match result {

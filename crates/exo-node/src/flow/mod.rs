@@ -85,7 +85,7 @@ impl Node {
                 self.respond(exchange, Response::Refused(refusal));
             }
             (Purpose::Member, Request::Hello(hello)) => {
-                self.hello(now, session, exchange, *hello);
+                self.hello(now, session, exchange, &hello);
             }
             (Purpose::Member, request) => self.member_request(now, session, exchange, request),
         }
@@ -137,8 +137,8 @@ impl Node {
             CallKind::Grant => self.granted(now, session, result),
             CallKind::Sync => self.synced(now, session, result),
             CallKind::Notify => {}
-            CallKind::Ping { sent } => self.pinged(now, session, call, sent, result),
-            CallKind::Terms { query, peer } => self.terms_answer(now, query, peer, result),
+            CallKind::Ping { sent } => self.pinged(now, session, call, sent, &result),
+            CallKind::Terms { query, peer } => self.terms_answer(now, query, peer, &result),
             CallKind::Search { query, peer } => self.search_answer(now, query, peer, result),
             CallKind::JoinStart => self.join_challenged(now, session, result),
             CallKind::JoinReveal => self.join_revealed(now, session, result),

@@ -256,7 +256,7 @@ impl Node {
         now: Now,
         id: QueryId,
         peer: PeerId,
-        result: Result<Response, CallFailure>,
+        result: &Result<Response, CallFailure>,
     ) {
         let open = self.queries.get(&id).is_some_and(|query| {
             query.phase == Phase::Terms && query.sources.get(&peer).is_some_and(Source::is_open)
@@ -267,7 +267,7 @@ impl Node {
         match result {
             Ok(Response::Terms(stats)) => {
                 if let Some(query) = self.queries.get_mut(&id) {
-                    query.count(peer, Some(&stats));
+                    query.count(peer, Some(stats));
                 }
             }
             other => self.not_answered(now, id, peer, other),
@@ -304,7 +304,7 @@ impl Node {
                     self.measured(peer, round_trip);
                 }
             }
-            other => self.not_answered(now, id, peer, other),
+            other => self.not_answered(now, id, peer, &other),
         }
         self.advance(now, id);
     }
@@ -315,7 +315,7 @@ impl Node {
         now: Now,
         id: QueryId,
         peer: PeerId,
-        result: Result<Response, CallFailure>,
+        result: &Result<Response, CallFailure>,
     ) {
         let attempts = self.attempts(&id, &peer);
         let (status, detail) = match result {

@@ -140,8 +140,8 @@ impl Node {
     }
 
     /// The acceptor's side of a hello.
-    pub(crate) fn hello(&mut self, now: Now, id: SessionId, exchange: ExchangeId, hello: Hello) {
-        match self.check_hello(now, id, &hello) {
+    pub(crate) fn hello(&mut self, now: Now, id: SessionId, exchange: ExchangeId, hello: &Hello) {
+        match self.check_hello(now, id, hello) {
             Ok(welcome) => {
                 let newer = self.membership.as_ref().is_some_and(|m| hello.epoch > m.roster.epoch);
                 self.respond(exchange, Response::Welcome(Box::new(welcome)));
@@ -449,11 +449,15 @@ impl Node {
         if self.by_peer.get(&peer) == Some(&id) {
             self.by_peer.remove(&peer);
         }
+        if reason == Some(CloseReason::Revoked) {
+            self.told_removed(peer);
+        }
         if session.purpose == Purpose::Join {
-            self.join_session_down(now, &session);
+            self.join_session_down(now, &session, reason);
         } else if !self.by_peer.contains_key(&peer) {
             let detail = reason.map_or("the connection was lost", CloseReason::says);
-            self.link_down(now, peer, detail, reason == Some(CloseReason::Refused));
+            let refused = matches!(reason, Some(CloseReason::Refused | CloseReason::Revoked));
+            self.link_down(now, peer, detail, refused);
         }
         for call in lost {
             self.response(now, call, Err(CallFailure::Lost));

@@ -114,7 +114,7 @@ impl Node {
     /// The token this node holds at a member, while they have a session.
     pub fn token_at(&self, peer: &PeerId) -> Option<FederationToken> {
         let session = self.sessions.get(self.by_peer.get(peer)?)?;
-        session.there.as_ref().map(|token| FederationToken::clone(token))
+        Some(session.there.clone()?.into_inner())
     }
 
     /// Open invites.
