@@ -44,6 +44,7 @@ pub(super) fn collections(
         let shape = shape(&spec, exact_max);
         let segments = segments(connection, place, number, shape)?;
         let state = State::loaded(shape, generation, segments);
+        check_ids(connection, place, number, &state)?;
         if i64::try_from(state.records) != Ok(records) {
             return Err(place.damaged(format!(
                 "collection {} should hold {records} records and holds {}",
@@ -113,4 +114,39 @@ fn segments(
         segments.push(builder.finish());
     }
     Ok(segments)
+}
+
+/// Compares the index of ids with the records: were it damaged, a record would be missed, or
+/// written twice.
+fn check_ids(
+    connection: &Connection,
+    place: &Place,
+    number: i64,
+    state: &State,
+) -> Result<(), SubstrateError> {
+    let failed = place.failed("reading its ids");
+    let mut statement = connection
+        .prepare(&format!(
+            "SELECT id, row FROM record_{number} INDEXED BY sqlite_autoindex_record_{number}_1
+             ORDER BY id"
+        ))
+        .map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    let mut last: Option<String> = None;
+    let mut count = 0;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let id: String = row.get(0).map_err(failed)?;
+        let found = state.find(row.get(1).map_err(failed)?);
+        let same = found.is_some_and(|(entry, at)| state.entries[entry].segment.id(at) == id);
+        if !same || last.is_some_and(|last| last >= id) {
+            return Err(place.damaged("its index of ids does not fit its records"));
+        }
+        last = Some(id);
+        count += 1;
+    }
+    if count == state.records {
+        Ok(())
+    } else {
+        Err(place.damaged("its index of ids lacks some of its records"))
+    }
 }
