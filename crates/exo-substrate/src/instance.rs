@@ -73,10 +73,15 @@ impl OpenOptions {
         Self {
             path: path.into(),
             exact_scan_records_max: exo_types::limits::EXACT_SCAN_RECORDS_MAX,
-            read_connections: READ_CONNECTIONS,
+            read_connections: std::thread::available_parallelism()
+                .map_or(READ_CONNECTIONS_LEAST, usize::from)
+                .clamp(READ_CONNECTIONS_LEAST, READ_CONNECTIONS_MOST),
         }
     }
 }
 
-/// Read connections unless asked otherwise: each costs a few megabytes of page cache.
-const READ_CONNECTIONS: usize = 4;
+/// Read connections unless asked otherwise: as many as there are processors, within these. Each
+/// costs a few megabytes of page cache.
+const READ_CONNECTIONS_LEAST: usize = 2;
+/// See [`READ_CONNECTIONS_LEAST`].
+const READ_CONNECTIONS_MOST: usize = 16;

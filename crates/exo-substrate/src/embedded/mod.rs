@@ -27,6 +27,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use exo_types::limits::{QUERY_TEXT_BYTES_MAX, READ_CONNECTIONS_MAX};
@@ -74,14 +75,21 @@ impl EmbeddedSubstrate {
     }
 
     fn open_blocking(options: OpenOptions) -> Result<Self, SubstrateError> {
+        let start = Instant::now();
         let place = Place::new(options.path);
         let lock = place.lock()?;
         let connection = place.open_writer()?;
         let exact_max = options.exact_scan_records_max;
-        let collections = load::collections(&connection, &place, exact_max)?
+        let collections: BTreeMap<_, _> = load::collections(&connection, &place, exact_max)?
             .into_iter()
             .map(|collection| (collection.spec.name.clone(), Arc::new(collection)))
             .collect();
+        tracing::info!(
+            collections = collections.len(),
+            records = collections.values().map(|c| c.info().records).sum::<u64>(),
+            millis = start.elapsed().as_millis() as u64,
+            "substrate opened"
+        );
         let turns = options.read_connections.clamp(1, READ_CONNECTIONS_MAX);
         let shared = Shared {
             writer: Arc::new(AsyncMutex::new(Writer::new(connection, place.clone()))),

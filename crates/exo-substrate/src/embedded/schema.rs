@@ -162,8 +162,11 @@ impl Place {
         }
         let failed = self.failed("making it");
         let making = self.beside(".new");
-        if making.exists() {
-            fs::remove_file(&making).map_err(self.io("removing one half made"))?;
+        // What an earlier attempt left, its journal too: it would be played back.
+        for left in [&making, &self.beside(".new-journal")] {
+            if left.exists() {
+                fs::remove_file(left).map_err(self.io("removing one half made"))?;
+            }
         }
         drop(private(&making).map_err(self.io("making it"))?);
         let mut connection = self.connect(&making)?;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use exo_types::limits::QUERY_TERMS_MAX;
+use exo_types::limits::{QUERY_TERMS_MAX, QUERY_TEXT_BYTES_MAX};
 use rusqlite::Connection;
 
 use super::schema::TOKENIZER;
@@ -40,7 +40,8 @@ impl Tokenizer {
             let mut seen = HashSet::new();
             while let Some(row) = rows.next()? {
                 let term: String = row.get(0)?;
-                if seen.insert(term.clone()) {
+                // A letter can be longer without its case: a term must still fit a message.
+                if term.len() <= QUERY_TEXT_BYTES_MAX && seen.insert(term.clone()) {
                     terms.push(term);
                     if terms.len() == QUERY_TERMS_MAX {
                         break;
@@ -84,5 +85,8 @@ mod tests {
         let terms = tokenizer.terms(&text.join(" ")).expect("splits");
         assert_eq!(terms.len(), QUERY_TERMS_MAX);
         assert_eq!((terms[0].as_str(), terms[63].as_str()), ("t136", "t199"));
+        // Two bytes a letter, and three without case.
+        let grown = "\u{23a}".repeat(QUERY_TEXT_BYTES_MAX / 2);
+        assert_eq!(tokenizer.terms(&format!("{grown} x")).expect("splits"), ["x"]);
     }
 }

@@ -129,7 +129,7 @@ fn offer_picks<'a, F: Fn(u32) -> &'a str>(
 /// Vectors scored in one go.
 const BLOCK_VECTORS: usize = 256;
 /// Candidates scored exactly at least.
-const CANDIDATES_MIN: usize = 512;
+const CANDIDATES_MIN: usize = 1024;
 /// Candidates scored exactly for each hit asked for.
 const CANDIDATES_PER_HIT: usize = 32;
 /// One in so many vectors is a candidate in a large collection.

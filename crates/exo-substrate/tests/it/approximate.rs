@@ -66,7 +66,7 @@ async fn above_the_limit_nearly_every_neighbour_is_found_and_scored_exactly() {
             let query: Vec<f32> = near.iter().zip(noise).map(|(x, n)| x + n * 0.5).collect();
             let request = SearchRequest::new(QueryTarget::vector(query.clone()));
             let answer = store.search(&name, request).await.expect("searches");
-            assert_eq!(answer.exactness, Exactness::Approximate { candidates: 512 });
+            assert_eq!(answer.exactness, Exactness::Approximate { candidates: 1024 });
             let exact = plain_scan(&records, metric, &query, &Filter::default(), VECTORS);
             let bar = exact[9].0;
             for hit in &answer.legs[0].hits {

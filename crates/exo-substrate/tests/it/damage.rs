@@ -117,6 +117,16 @@ async fn a_store_is_open_once_and_says_so() {
 }
 
 #[tokio::test]
+async fn what_a_broken_off_making_left_is_no_hindrance() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("store.db.new"), b"half").expect("writes");
+    fs::write(folder.path().join("store.db.new-journal"), b"half").expect("writes");
+    let path = folder.path().join("store.db");
+    fill(&path).await;
+    assert!(honest(&path).await);
+}
+
+#[tokio::test]
 async fn an_unknown_backend_is_refused_with_those_known() {
     let opened = SubstrateInstance::open("papyrus", OpenOptions::new("/nowhere/x.db")).await;
     assert!(opened.expect_err("refused").to_string().contains("embedded"));
