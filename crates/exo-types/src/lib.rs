@@ -4,6 +4,7 @@
 //! Nothing here does I/O, reads a clock or draws randomness.
 
 pub mod address;
+pub mod bounded;
 pub mod codec;
 pub mod id;
 pub mod limits;

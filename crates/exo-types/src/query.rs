@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::codec::{CodecError, bound, invalid};
 use crate::limits::{
     DEADLINE_MILLIS_MAX, DEADLINE_MILLIS_MIN, DIMENSIONS_MAX, EMBEDDER_BYTES_MAX,
@@ -65,6 +66,7 @@ impl Metric {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueryTarget {
     /// Finite components; empty when the query is by text alone.
+    #[serde(deserialize_with = "bounded::list::<_, _, DIMENSIONS_MAX>")]
     pub vector: Vec<f32>,
     /// Words; empty when the query is by vector alone.
     pub text: String,
@@ -102,6 +104,7 @@ impl QueryTarget {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Filter {
     /// Every condition must hold; an empty filter admits every record.
+    #[serde(deserialize_with = "bounded::list::<_, _, FILTER_CONDITIONS_MAX>")]
     pub all: Vec<Condition>,
 }
 
@@ -222,6 +225,7 @@ pub struct TermStats {
     pub tokens: u64,
     /// Per term of the query, as the source's tokenizer split it, the records that contain it.
     /// Sorted by term, without repeats.
+    #[serde(deserialize_with = "bounded::list::<_, _, QUERY_TERMS_MAX>")]
     pub terms: Vec<(String, u64)>,
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::codec::{CodecError, bound, invalid};
 use crate::limits::{
     DIMENSIONS_MAX, EMBEDDER_BYTES_MAX, METADATA_FIELDS_MAX, METADATA_LIST_ITEMS_MAX,
@@ -23,6 +24,7 @@ pub struct Record {
     /// The text that is searched and shown.
     pub text: String,
     /// Flat fields to filter on; nested input is flattened with dotted keys at import.
+    #[serde(deserialize_with = "bounded::map::<_, _, _, METADATA_FIELDS_MAX>")]
     pub metadata: BTreeMap<String, MetadataValue>,
 }
 
@@ -57,7 +59,7 @@ pub enum MetadataValue {
     /// A text.
     Text(String),
     /// Several texts, such as tags.
-    List(Vec<String>),
+    List(#[serde(deserialize_with = "bounded::list::<_, _, METADATA_LIST_ITEMS_MAX>")] Vec<String>),
 }
 
 impl MetadataValue {

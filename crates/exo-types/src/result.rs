@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 use crate::codec::{CodecError, bound, invalid};
 use crate::id::PeerId;
 use crate::limits::{
-    DIMENSIONS_MAX, EMBEDDER_BYTES_MAX, HIT_TEXT_BYTES_MAX, TITLE_BYTES_MAX, TOP_K_MAX,
+    DIMENSIONS_MAX, EMBEDDER_BYTES_MAX, HIT_TEXT_BYTES_MAX, METADATA_FIELDS_MAX, TITLE_BYTES_MAX,
+    TOP_K_MAX,
 };
 use crate::name::{CollectionName, NodeName, RecordId};
 use crate::query::Metric;
@@ -30,8 +32,10 @@ pub struct Hit {
     /// The beginning of the text, at most [`HIT_TEXT_BYTES_MAX`] bytes, where the policy shows it.
     pub text: String,
     /// Metadata, where the policy shows it.
+    #[serde(deserialize_with = "bounded::map::<_, _, _, METADATA_FIELDS_MAX>")]
     pub metadata: BTreeMap<String, MetadataValue>,
     /// The record's vector, where the policy shows it: the asker then recomputes the score.
+    #[serde(deserialize_with = "bounded::optional_list::<_, _, DIMENSIONS_MAX>")]
     pub vector: Option<Vec<f32>>,
 }
 
@@ -89,6 +93,7 @@ pub struct Leg {
     /// What its scores mean.
     pub scale: ScoreScale,
     /// Best first, at most as many as asked.
+    #[serde(deserialize_with = "bounded::list::<_, _, TOP_K_MAX>")]
     pub hits: Vec<Hit>,
 }
 
