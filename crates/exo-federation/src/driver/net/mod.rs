@@ -8,6 +8,7 @@
 //! - [`Endpoint`]: bind, connect, accept.
 //! - [`EncryptedChannel`]: one connection to one proven peer; requests and answers on its streams.
 //! - `frame`: a length and that many bytes.
+//! - [`parts`]: the configurations an endpoint is made of, to be measured.
 //!
 //! Membership is not decided here: [`BindConfig::admit`] is a gate in the handshake, and the caller
 //! checks the peer again by [`EncryptedChannel::purpose`] after it accepts a channel.
@@ -18,6 +19,7 @@ mod close;
 mod endpoint;
 mod frame;
 mod metric;
+pub mod parts;
 mod request;
 mod tls;
 mod transport;
@@ -26,7 +28,7 @@ pub use admission::NetLimits;
 pub use channel::{EncryptedChannel, ExporterError};
 pub use close::CloseReason;
 pub use endpoint::{BindConfig, BindError, ConnectError, Endpoint};
-pub use frame::FrameError;
+pub use frame::{FrameError, read_frame_from};
 pub use request::{Answer, IncomingRequest, RequestError, RespondError, Responder};
 pub use tls::Admit;
 
