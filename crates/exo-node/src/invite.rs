@@ -23,6 +23,14 @@ pub struct Invite {
     pub used_by: Option<PeerId>,
 }
 
+impl Invite {
+    fn admits(&self, secret_hash: &[u8; 32], peer: PeerId, now: Timestamp) -> bool {
+        self.secret_hash == *secret_hash
+            && self.expires > now
+            && self.used_by.is_none_or(|user| user == peer)
+    }
+}
+
 /// A joiner that waits for approval.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Joiner {
@@ -76,14 +84,25 @@ impl InviteBook {
         now: Timestamp,
     ) -> Option<&Invite> {
         let wanted = Self::hash(secret);
-        let good = |invite: &&mut Invite| {
-            invite.secret_hash == wanted
-                && invite.expires > now
-                && invite.used_by.is_none_or(|user| user == peer)
-        };
-        let invite = self.invites.iter_mut().find(good)?;
+        let invite = self.invites.iter_mut().find(|invite| invite.admits(&wanted, peer, now))?;
         invite.used_by = Some(peer);
         Some(invite)
+    }
+
+    /// Whether a peer could use an invite.
+    pub fn is_good(
+        &self,
+        secret: &[u8; INVITE_SECRET_BYTES],
+        peer: PeerId,
+        now: Timestamp,
+    ) -> bool {
+        let wanted = Self::hash(secret);
+        self.invites.iter().any(|invite| invite.admits(&wanted, peer, now))
+    }
+
+    /// Closes the invites that a peer used.
+    pub fn spend(&mut self, peer: &PeerId) {
+        self.invites.retain(|invite| invite.used_by != Some(*peer));
     }
 
     /// Closes an invite by its id.
@@ -93,10 +112,16 @@ impl InviteBook {
         before != self.invites.len()
     }
 
-    /// Adds or replaces a waiting joiner; false when too many wait.
+    /// Adds or replaces a waiting joiner; false when too many wait. Those that were told no are kept
+    /// to be told again, for as long as there is room.
     pub fn wait(&mut self, joiner: Joiner) -> bool {
         let peer = joiner.key.peer_id();
         self.joiners.retain(|known| known.key.peer_id() != peer);
+        if self.joiners.len() >= JOINERS_PENDING_MAX
+            && let Some(at) = self.joiners.iter().position(|known| known.rejected)
+        {
+            self.joiners.remove(at);
+        }
         if self.joiners.len() >= JOINERS_PENDING_MAX {
             return false;
         }
@@ -134,7 +159,10 @@ impl InviteBook {
 
 #[cfg(test)]
 mod tests {
+    use exo_crypto::PostQuantumKeypair;
+
     use super::*;
+    use crate::capability::CapabilitySet;
 
     #[test]
     fn an_invite_is_good_once_and_for_its_time() {
@@ -147,6 +175,42 @@ mod tests {
         assert!(book.redeem(&[7; 16], one, now).is_some());
         assert!(book.redeem(&[7; 16], two, now).is_none());
         assert!(book.redeem(&[7; 16], one, now).is_some());
+    }
+
+    fn joiner(seed: u8) -> Joiner {
+        let keypair = PostQuantumKeypair::from_seed(&[seed; 32]).expect("a seed expands");
+        let descriptor = MemberDescriptor {
+            peer: keypair.peer_id(),
+            version: 1,
+            addresses: Vec::new(),
+            capabilities: CapabilitySet::default(),
+            kem_keys: Vec::new(),
+            expires: Timestamp(9),
+        };
+        Joiner {
+            key: keypair.public().clone(),
+            name: NodeName::new("joiner").expect("name"),
+            words: String::new(),
+            since: Timestamp(1),
+            descriptor: Signed::sign(descriptor, &keypair).expect("signs").into_signed(),
+            rejected: false,
+        }
+    }
+
+    #[test]
+    fn waiting_joiners_are_bounded_and_rejected_ones_make_room() {
+        let mut book = InviteBook::default();
+        for seed in 0..JOINERS_PENDING_MAX {
+            assert!(book.wait(joiner(seed as u8)));
+        }
+        let late = joiner(200);
+        assert!(!book.wait(late.clone()));
+        let rejected = book.joiners[3].key.peer_id();
+        book.joiners[3].rejected = true;
+        assert!(book.wait(late.clone()));
+        assert!(book.joiner(&rejected).is_none() && book.joiner(&late.key.peer_id()).is_some());
+        assert!(!book.wait(joiner(201)));
+        assert!(book.wait(late), "one that waits may come again");
     }
 
     #[test]

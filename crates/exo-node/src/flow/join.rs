@@ -167,6 +167,10 @@ impl Node {
         if membership.roster.standing(&peer) == Standing::Active {
             return Err(Refusal::TicketUnknown);
         }
+        // Names are told to holders of a ticket alone; a taken one does not spend it.
+        if !self.book.is_good(&start.secret, peer, now.wall) {
+            return Err(Refusal::TicketUnknown);
+        }
         if membership.roster.name_taken(&start.name, &peer) {
             return Err(Refusal::NameTaken);
         }

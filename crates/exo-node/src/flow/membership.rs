@@ -138,6 +138,7 @@ impl Node {
         let joiner = self.book.joiners.iter_mut().find(|j| j.key.peer_id() == *peer);
         let joiner = joiner.ok_or_else(|| MembershipError::NoSuchPeer(peer.to_string()))?;
         joiner.rejected = true;
+        self.book.spend(peer);
         self.persist();
         Ok(())
     }
@@ -188,7 +189,7 @@ impl Node {
             return Err(MembershipError::TooMany("members"));
         }
         self.book.take(peer);
-        self.book.invites.retain(|invite| invite.used_by != Some(*peer));
+        self.book.spend(peer);
         self.change_roster(now, |members, epoch| {
             members.retain(|member| member.key != joiner.key);
             members.push(Member {
