@@ -78,7 +78,12 @@ impl Core {
             let result = match (channel, request.to_wire()) {
                 (Some(channel), Ok(body)) => match channel.request(body, timeout).await {
                     Ok(body) => Response::from_wire(&body).map_err(|_| CallFailure::Garbage),
-                    Err(error) => Err(failure(&error)),
+                    Err(error) => {
+                        if let Some(reason) = channel.close_reason() {
+                            core.session_over(session, &reason);
+                        }
+                        Err(failure(&error))
+                    }
                 },
                 (None, _) => Err(CallFailure::Lost),
                 (Some(_), Err(_)) => Err(CallFailure::Garbage),

@@ -85,6 +85,18 @@ impl Core {
         self.runtime.spawn(async move { serve(core, session, channel).await });
     }
 
+    /// Tells the node that a channel is over and why. Whoever notices first says so, before what
+    /// was lost with it is reported: the node must not take a refusal for an accident.
+    pub(crate) fn session_over(self: &Arc<Self>, session: SessionId, reason: &net::CloseReason) {
+        let reason = match reason {
+            net::CloseReason::Refused => Some(CloseReason::Refused),
+            net::CloseReason::ByPeer { code, .. } => CloseReason::from_code(*code),
+            _ => None,
+        };
+        lock(&self.channels).remove(&session);
+        self.input(Input::SessionDown { session, reason });
+    }
+
     /// Hands one request to the node, or refuses what does not decode.
     fn take_request(self: &Arc<Self>, session: SessionId, incoming: IncomingRequest) {
         let IncomingRequest { body, responder } = incoming;
@@ -117,14 +129,9 @@ async fn serve(core: Weak<Core>, session: SessionId, channel: EncryptedChannel) 
             None => return,
         }
     }
-    let reason = match channel.closed().await {
-        net::CloseReason::Refused => Some(CloseReason::Refused),
-        net::CloseReason::ByPeer { code, .. } => CloseReason::from_code(code),
-        _ => None,
-    };
+    let reason = channel.closed().await;
     if let Some(core) = core.upgrade() {
-        lock(&core.channels).remove(&session);
-        core.input(Input::SessionDown { session, reason });
+        core.session_over(session, &reason);
     }
 }
 
