@@ -90,9 +90,13 @@ impl FederatedMesh {
         let endpoint = Endpoint::bind(BindConfig {
             listen: config.mesh_listen,
             identity: Arc::clone(&keypair),
-            admit: Arc::new(move |key| {
-                let core = asked.get().and_then(Weak::upgrade);
-                core.is_some_and(|core| core.look(|node, now| node.admits(now, &key.peer_id())))
+            admit: Arc::new(move |key| match asked.get() {
+                // A moment before the node is there to ask. Nobody is turned away for that: the
+                // node judges every session again, and a waiting joiner would take it for a no.
+                None => true,
+                Some(core) => core
+                    .upgrade()
+                    .is_some_and(|core| core.look(|node, now| node.admits(now, &key.peer_id()))),
             }),
             limits: NetLimits::default(),
         })

@@ -10,6 +10,9 @@ pub enum CloseReason {
     /// admitted there, or the two have no protocol version in common.
     #[error("the peer refused the connection")]
     Refused,
+    /// The other side begins no connection now: it is stopping or full. It says nothing of this node.
+    #[error("the peer takes no connections at present")]
+    Unavailable,
     /// The other side closed the connection.
     #[error("the peer closed the connection with code {code}: {reason}")]
     ByPeer {
@@ -38,9 +41,9 @@ impl From<ConnectionError> for CloseReason {
         match error {
             ConnectionError::ConnectionClosed(close) => match tls_alert(close.error_code) {
                 Some(_) => Self::Refused,
-                // An overloaded or closing peer says so before the handshake (RFC 9000 section 5.2).
+                // Said before the handshake, whoever calls (RFC 9000 section 5.2).
                 None if close.error_code == quinn::TransportErrorCode::CONNECTION_REFUSED => {
-                    Self::Refused
+                    Self::Unavailable
                 }
                 None => Self::Failed(format!(
                     "the peer reports {}: {}",
