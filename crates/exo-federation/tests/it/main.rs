@@ -1,3 +1,4 @@
 //! Tests over real sockets and files.
 
+mod mesh;
 mod net;
