@@ -159,7 +159,7 @@ impl Node {
             node.learn_descriptor(now, &descriptor);
         }
         node.resume_joining(now);
-        node.keep_links(now);
+        node.keep_links(now, true);
         node.set_timer(now.mono + UPKEEP_EVERY, Timer::Upkeep);
         Ok(node)
     }
@@ -226,7 +226,7 @@ impl Node {
         self.refresh_descriptor(now);
         self.renew_tokens(now);
         self.sync_all(now);
-        self.keep_links(now);
+        self.keep_links(now, false);
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {

@@ -162,7 +162,7 @@ impl Node {
         if changed {
             self.persist();
             self.notify_all();
-            self.keep_links(now);
+            self.keep_links(now, false);
         }
     }
 
@@ -177,7 +177,7 @@ impl Node {
         if next.roster.epoch <= present.roster.epoch {
             return Ok(false);
         }
-        self.enter(now, next);
+        self.enter(now, next, false);
         Ok(true)
     }
 
@@ -195,7 +195,7 @@ impl Node {
 
     /// Makes a verified membership the one in force: removed members lose their sessions at once,
     /// tokens of the epoch before die, new members get links.
-    pub(crate) fn enter(&mut self, now: Now, next: Membership) {
+    pub(crate) fn enter(&mut self, now: Now, next: Membership, dials_first: bool) {
         let before = self.membership.replace(next);
         let Some(membership) = &self.membership else { return };
         let roster = &membership.roster;
@@ -235,7 +235,7 @@ impl Node {
             self.joining = Joining::Ended(format!("removed from the federation: {reason}"));
             self.event(Event::Removed(reason));
         }
-        self.keep_links(now);
+        self.keep_links(now, dials_first);
         self.renew_tokens(now);
     }
 }

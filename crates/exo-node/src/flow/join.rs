@@ -339,15 +339,13 @@ impl Node {
         }
         self.joining = Joining::Idle;
         let at = self.effects_len();
-        self.enter(now, membership);
+        self.enter(now, membership, true);
         for descriptor in &approved.descriptors {
             self.learn_descriptor(now, descriptor);
         }
         self.persist_before(at);
         self.close(id, CloseReason::Superseded, true);
         self.event(Event::Joined);
-        // With the descriptors known, the dials that were set up find addresses.
-        self.keep_links(now);
     }
 
     fn join_ends(&mut self, id: SessionId, reason: &str) {

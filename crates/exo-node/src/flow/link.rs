@@ -58,14 +58,16 @@ impl Link {
 }
 
 impl Node {
-    /// Makes links for every active member and forgets those of others.
-    pub(crate) fn keep_links(&mut self, now: Now) {
+    /// Makes links for every active member and forgets those of others. Whoever starts or has just
+    /// joined dials at once; the others wait a little for it, so that rarely both dial.
+    pub(crate) fn keep_links(&mut self, now: Now, dials_first: bool) {
         let Some(membership) = &self.membership else { return };
         let roster = &membership.roster;
         self.links.retain(|peer, _| roster.standing(peer) == Standing::Active);
         if roster.standing(&self.me) != Standing::Active {
             return self.links.clear();
         }
+        let wait = if dials_first { Duration::ZERO } else { SECOND_DIALLER_WAITS };
         let missing: Vec<PeerId> = roster
             .active()
             .map(|(peer, _)| *peer)
@@ -73,8 +75,6 @@ impl Node {
             .collect();
         for peer in missing {
             self.links.insert(peer, Link::default());
-            // The smaller id dials at once, the other a little later: rarely do both.
-            let wait = if self.me < peer { Duration::ZERO } else { SECOND_DIALLER_WAITS };
             self.set_timer(now.mono + wait, Timer::Redial(peer));
         }
     }
@@ -190,5 +190,5 @@ impl Node {
     }
 }
 
-/// How long the larger of two ids waits before it dials the smaller.
+/// How long a member waits for a new one to dial it.
 const SECOND_DIALLER_WAITS: Duration = Duration::from_millis(300);

@@ -202,7 +202,7 @@ impl Node {
         })?;
         self.learn_descriptor(now, &joiner.descriptor);
         self.persist();
-        self.keep_links(now);
+        self.keep_links(now, false);
         Ok(())
     }
 
@@ -243,7 +243,7 @@ impl Node {
             Membership::verify(genesis, signed.into_signed()).map_err(|error| signing(&error))?;
         // Durable first: what a member was told is never taken back by a crash.
         let at = self.effects_len();
-        self.enter(now, next);
+        self.enter(now, next, false);
         self.persist_before(at);
         self.event(Event::RosterSigned(epoch));
         self.notify_all();
