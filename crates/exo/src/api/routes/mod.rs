@@ -1,0 +1,8 @@
+//! The routes, by what they are about.
+
+pub(crate) mod collections;
+pub(crate) mod health;
+pub(crate) mod node;
+pub(crate) mod peers;
+pub(crate) mod queries;
+pub(crate) mod records;

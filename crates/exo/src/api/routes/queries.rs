@@ -1,0 +1,70 @@
+//! Queries: one answer, or events as sources answer.
+
+use std::convert::Infallible;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Response};
+use exo_federation::ErrorCode;
+use exo_federation::view::QueryEvent;
+use exo_types::QuerySpec;
+use serde::Serialize;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::api::Api;
+use crate::api::dto::query::{QueryDoc, QueryRequest, SourceDoc};
+use crate::api::error::ApiError;
+use crate::api::extract::Json;
+
+/// Asks the federation. With `Accept: text/event-stream` there is an event `source` for each
+/// source as it finishes, then one `done` with the whole answer.
+pub(crate) async fn query(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    Json(request): Json<QueryRequest>,
+) -> Result<Response, ApiError> {
+    let spec = spec(&api, request).await?;
+    if !wants_events(&headers) {
+        let result = api.mesh().federated_query(spec).await?;
+        return Ok(axum::Json(QueryDoc::new(0, result)).into_response());
+    }
+    let events = api.mesh().federated_query_events(spec)?;
+    let events = ReceiverStream::new(events).map(|event| Ok::<_, Infallible>(sse(event)));
+    Ok(Sse::new(events).into_response())
+}
+
+/// The query a request states, within every bound.
+async fn spec(api: &Api, mut request: QueryRequest) -> Result<QuerySpec, ApiError> {
+    let invalid = |reason: String| ApiError::new(ErrorCode::InvalidQuery, reason);
+    let like = match request.like.take() {
+        Some(_) if !request.vector.is_empty() => {
+            return Err(invalid("a query has a vector or a record it is like, not both".into()));
+        }
+        Some(like) => Some(api.mesh().like(&like.id, like.collection.as_ref()).await?),
+        None => None,
+    };
+    let spec = request.spec(like).map_err(invalid)?;
+    spec.check().map_err(|error| invalid(error.to_string()))?;
+    Ok(spec)
+}
+
+fn wants_events(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accept.unwrap_or_default().split(',').any(|kind| {
+        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+    })
+}
+
+fn sse(event: QueryEvent) -> Event {
+    match event {
+        QueryEvent::Source(report) => data("source", &SourceDoc::from(report)),
+        QueryEvent::Done(result) => data("done", &QueryDoc::new(0, result)),
+    }
+}
+
+fn data<T: Serialize>(name: &str, value: &T) -> Event {
+    // Shapes of plain values always serialise; JSON on one line is one line of data.
+    Event::default().event(name).data(serde_json::to_string(value).unwrap_or_default())
+}

@@ -1,0 +1,161 @@
+//! `exo peers`: who is in the federation, who waits, and who was removed.
+
+use clap::Subcommand;
+
+use super::Context;
+use crate::api::dto::Document;
+use crate::api::dto::peer::{
+    ApproveRequest, PeerDoc, PeerStateDoc, PeersDoc, PingDoc, RevokeRequest,
+};
+use crate::client::segment;
+use crate::escape::visible;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{Output, Style, table};
+
+/// Commands of `exo peers`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List members, joiners that wait, and removed members
+    List,
+    /// Show one peer
+    Show(PeerArgs),
+    /// Approve the joiner that told you these four words
+    Approve(ApproveArgs),
+    /// Turn a waiting joiner away
+    Reject(PeerArgs),
+    /// Remove a member: its sessions are closed at once
+    Revoke(RevokeArgs),
+    /// Measure the round trip to a member
+    Ping(PeerArgs),
+}
+
+/// One peer.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PeerArgs {
+    /// Its id, the beginning of its id, or its name
+    peer: String,
+}
+
+/// Arguments of `exo peers approve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApproveArgs {
+    /// The four words, as one argument or four
+    #[arg(required = true, num_args = 1..=4)]
+    words: Vec<String>,
+}
+
+/// Arguments of `exo peers revoke`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RevokeArgs {
+    /// Its id, the beginning of its id, or its name
+    peer: String,
+    /// Why; the member is told
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(context: &Context, command: Command) -> Outcome {
+    let client = context.client()?;
+    let output = &context.output;
+    let path = |peer: &str, verb: &str| format!("/v1/peers/{}{verb}", segment(peer));
+    match command {
+        Command::List => {
+            let peers: Document<PeersDoc> = client.get("/v1/peers")?;
+            if output.json {
+                output.json(&peers)?;
+            } else {
+                list(output, &peers.body.peers)?;
+            }
+        }
+        Command::Show(args) => {
+            let peer: Document<PeerDoc> = client.get(&path(&args.peer, ""))?;
+            show(output, &peer)?;
+        }
+        Command::Approve(args) => {
+            let request = ApproveRequest { words: args.words.join(" ") };
+            let peer: Document<PeerDoc> = client.post("/v1/peers/approve", &request)?;
+            said(output, &peer, &format!("{} is a member now.", peer.body.name))?;
+        }
+        Command::Reject(args) => {
+            let peer: Document<PeerDoc> =
+                client.post(&path(&args.peer, "/reject"), &serde_json::json!({}))?;
+            said(output, &peer, &format!("{} is turned away.", peer.body.name))?;
+        }
+        Command::Revoke(args) => {
+            let request = RevokeRequest { reason: args.reason };
+            let peer: Document<PeerDoc> = client.post(&path(&args.peer, "/revoke"), &request)?;
+            said(output, &peer, &format!("{} is removed.", peer.body.name))?;
+            output.note("What it has copied before cannot be called back.");
+        }
+        Command::Ping(args) => {
+            let ping: Document<PingDoc> =
+                client.post(&path(&args.peer, "/ping"), &serde_json::json!({}))?;
+            if output.json {
+                output.json(&ping)?;
+            } else {
+                output.line(&format!("{:.1} ms", ping.body.elapsed_ms))?;
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn said(output: &Output, peer: &Document<PeerDoc>, text: &str) -> Result<(), Failure> {
+    if output.json { output.json(peer) } else { output.line(text) }
+}
+
+fn list(output: &Output, peers: &[PeerDoc]) -> Result<(), Failure> {
+    if peers.is_empty() {
+        output.note("No peers yet: `exo invite new` makes a ticket for one.");
+        return Ok(());
+    }
+    let heading = ["NAME", "PEER", "STATE", "LATENCY", "VERIFIED", "NOTE"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    rows.extend(peers.iter().map(|peer| {
+        vec![
+            peer.name.to_string(),
+            peer.peer.short(),
+            peer.state.as_str().to_owned(),
+            peer.latency_ms.map_or("-".to_owned(), |ms| format!("{ms:.1} ms")),
+            if peer.unverified { "unverified" } else { "by words" }.to_owned(),
+            visible(&peer.detail),
+        ]
+    }));
+    let styles = std::iter::once(Style::Dim).chain(peers.iter().map(|peer| match peer.state {
+        PeerStateDoc::Active => Style::Good,
+        PeerStateDoc::Pending => Style::Warn,
+        PeerStateDoc::Unreachable | PeerStateDoc::Revoked => Style::Bad,
+    }));
+    for (line, style) in table(&rows).iter().zip(styles) {
+        output.line(&output.style(line, style))?;
+    }
+    Ok(())
+}
+
+fn show(output: &Output, peer: &Document<PeerDoc>) -> Result<(), Failure> {
+    if output.json {
+        return output.json(peer);
+    }
+    let peer = &peer.body;
+    output.line(&output.style(peer.name.as_str(), Style::Strong))?;
+    let latency = peer.latency_ms.map_or("not measured".to_owned(), |ms| format!("{ms:.1} ms"));
+    let verified = if peer.unverified { "no: admitted without spoken words" } else { "by words" };
+    let rows = [
+        ("peer id", peer.peer.to_string()),
+        ("state", peer.state.as_str().to_owned()),
+        ("note", visible(&peer.detail)),
+        ("verified", verified.to_owned()),
+        ("addresses", visible(&peer.addresses.join(", "))),
+        ("latency", latency),
+        ("capabilities", visible(&peer.capabilities.join(", "))),
+        ("token ends", peer.token_expires.clone().unwrap_or_else(|| "none held".to_owned())),
+        ("since epoch", peer.since.to_string()),
+    ];
+    let rows: Vec<_> = rows
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(label, value)| vec![format!("  {label}"), value])
+        .collect();
+    table(&rows).iter().try_for_each(|line| output.line(line))
+}
