@@ -143,7 +143,7 @@ impl Node {
             join_failures: 0,
             collections: settings.collections.into_iter().map(|c| (c.name.clone(), c)).collect(),
             policies: snapshot.policies,
-            tokens_not_before: BTreeMap::new(),
+            tokens_not_before: snapshot.tokens_not_before,
             sessions: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -274,6 +274,7 @@ impl Node {
         snapshot.book = self.book.clone();
         snapshot.joining = self.joining.clone();
         snapshot.policies = self.policies.clone();
+        snapshot.tokens_not_before = self.tokens_not_before.clone();
         match snapshot.to_wire() {
             Ok(bytes) => self.effects.insert(at, Effect::Persist(bytes)),
             // Every part was bounded when it was taken in; losing a save is worse than saying so.

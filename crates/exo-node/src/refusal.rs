@@ -68,7 +68,10 @@ refusals! {
 impl Refusal {
     /// Whether a fresh token from the same member may help.
     pub const fn wants_fresh_token(self) -> bool {
-        matches!(self, Self::TokenUnknown | Self::TokenExpired | Self::TokenEpoch)
+        matches!(
+            self,
+            Self::TokenUnknown | Self::TokenExpired | Self::TokenEpoch | Self::TokenRevoked
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use exo_crypto::{Signed, Verified, VerifyError};
 use exo_types::limits::{COLLECTIONS_MAX, INVITES_OPEN_MAX, JOINERS_PENDING_MAX, MEMBERS_MAX};
 use exo_types::{
-    CodecError, CollectionName, FederationId, PeerId, Wire,
+    CodecError, CollectionName, FederationId, PeerId, Timestamp, Wire,
     codec::{bound, invalid},
 };
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,7 @@ pub(crate) struct Snapshot {
     pub(crate) book: InviteBook,
     pub(crate) joining: Joining,
     pub(crate) policies: BTreeMap<CollectionName, CollectionPolicy>,
+    pub(crate) tokens_not_before: BTreeMap<PeerId, Timestamp>,
 }
 
 impl Snapshot {
@@ -65,6 +66,7 @@ impl Wire for Snapshot {
         bound(self.book.invites.len(), INVITES_OPEN_MAX)?;
         bound(self.book.joiners.len(), JOINERS_PENDING_MAX)?;
         bound(self.policies.len(), COLLECTIONS_MAX)?;
+        bound(self.tokens_not_before.len(), MEMBERS_MAX)?;
         self.policies.values().try_for_each(CollectionPolicy::check)
     }
 }

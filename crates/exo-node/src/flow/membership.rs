@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use exo_crypto::Signed;
-use exo_types::limits::{INVITE_LIFE_MILLIS_MAX, MEMBERS_MAX, REASON_BYTES_MAX};
+use exo_types::limits::{INVITE_LIFE_MILLIS_MAX, MEMBERS_MAX, REASON_BYTES_MAX, TOKEN_LIFE_MILLIS};
 use exo_types::{Epoch, FederationId, Now, PeerId, Timestamp};
 
 use crate::Node;
@@ -168,8 +168,13 @@ impl Node {
     /// Makes every token of a member worthless here at once; it gets new ones as long as it is a
     /// member.
     pub fn revoke_tokens(&mut self, now: Now, holder: &PeerId) {
-        // Tokens issued within this very millisecond die too.
-        self.tokens_not_before.insert(*holder, now.wall.plus_millis(1));
+        // Tokens issued within this very millisecond die too. What is older than a token's life need
+        // not be remembered.
+        self.tokens_not_before.retain(|_, at| now.wall.millis_since(*at) <= TOKEN_LIFE_MILLIS);
+        if self.standing(holder) == Standing::Active {
+            self.tokens_not_before.insert(*holder, now.wall.plus_millis(1));
+            self.persist();
+        }
     }
 
     /// Admits a waiting joiner.

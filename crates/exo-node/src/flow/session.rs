@@ -230,6 +230,9 @@ impl Node {
     ) -> Option<Verified<FederationToken>> {
         let id = TokenId::new(self.random());
         let membership = self.membership.as_ref()?;
+        // Never before the moment up to which this holder's tokens are revoked: it may be that of now.
+        let not_before = self.tokens_not_before.get(&peer).copied().unwrap_or_default();
+        let issued = now.wall.max(not_before);
         let token = FederationToken {
             id,
             federation: membership.id,
@@ -238,8 +241,8 @@ impl Node {
             audience: self.me,
             capabilities: agreed.names(),
             epoch: membership.roster.epoch,
-            issued: now.wall,
-            expires: now.wall.plus_millis(TOKEN_LIFE_MILLIS),
+            issued,
+            expires: issued.plus_millis(TOKEN_LIFE_MILLIS),
         };
         Signed::sign(token, &self.keypair).ok()
     }
