@@ -4,3 +4,5 @@
 mod joining;
 mod nodes;
 mod raw;
+mod removal;
+mod tokens;
