@@ -21,6 +21,8 @@ const KILLS: &str = "EXO_SUBSTRATE_CRASH_KILLS";
 /// Records of a batch: each batch adds ten, replaces ten of the one before, and a deletion follows.
 const BATCH: u64 = 20;
 
+const KILLS_PER_STORE: u64 = 12;
+
 fn name() -> CollectionName {
     CollectionName::new("c").expect("a good name")
 }
@@ -162,11 +164,16 @@ async fn check(folder: &Path, put: u64, deleted: u64) -> u64 {
 #[test]
 fn a_killed_process_loses_nothing_it_acknowledged() {
     let kills: u64 = env::var(KILLS).ok().and_then(|kills| kills.parse().ok()).unwrap_or(12);
-    let folder = tempfile::tempdir().expect("a folder");
+    let mut folder = tempfile::tempdir().expect("a folder");
     let mut moments = Numbers(kills);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut there = 0;
     for kill in 0..kills {
+        // A new store now and then: the whole store is looked through after every kill.
+        if kill % KILLS_PER_STORE == 0 && kill > 0 {
+            folder = tempfile::tempdir().expect("a folder");
+            there = 0;
+        }
         let time = Duration::from_micros(20_000 + moments.below(180_000));
         let (put, deleted) = kill_after(folder.path(), time).expect("runs the writer");
         // A process killed before its first batch acknowledged nothing new.
