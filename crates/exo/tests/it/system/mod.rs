@@ -1,0 +1,11 @@
+//! Whole federations of real processes: what their users would see.
+//!
+//! The long ones are ignored by default; docs/testing.md says how to run them. Those that need the
+//! real texts and vectors look for them in `EXO_DEV_DATA`, or beside the repository, and say so when
+//! they are not there.
+
+mod data;
+mod fleet;
+mod flood;
+mod kill;
+mod recall;
