@@ -73,6 +73,9 @@ pub(crate) enum Command {
     Import(cmd::import::Args),
     /// Ask the federation
     Query(cmd::query::Args),
+    /// Measure this machine: cryptography, or queries over a federation of processes
+    #[command(subcommand)]
+    Bench(cmd::bench::Command),
     /// Look for what could keep the node from working
     Doctor(cmd::doctor::Args),
     /// Check or show the configuration

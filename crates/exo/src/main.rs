@@ -46,7 +46,7 @@ fn run(cli: Cli, output: Output) -> Outcome {
     let usual = if matches!(cli.command, Command::Serve(_)) { "info" } else { "warn" };
     logs::start(cli.global.log.as_deref().unwrap_or(usual), cli.global.log_format)?;
     let context = Context { output, data_dir: DataDir::resolve(cli.global.data_dir)? };
-    if !matches!(cli.command, Command::Serve(_) | Command::Demo(_)) {
+    if !matches!(cli.command, Command::Serve(_) | Command::Demo(_) | Command::Bench(_)) {
         signals::exit_on_signal(output, std::sync::Arc::new(|| signals::Stopped::Early))?;
     }
     match cli.command {
@@ -60,6 +60,7 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Command::Collection(command) => cmd::collection::run(&context, command),
         Command::Import(args) => cmd::import::run(&context, &args),
         Command::Query(args) => cmd::query::run(&context, args),
+        Command::Bench(command) => cmd::bench::run(&context, command),
         Command::Doctor(args) => cmd::doctor::run(&context, &args),
         Command::Config(command) => cmd::config::run(&context, &command),
         Command::Errors(args) => cmd::errors::run(&context, &args),

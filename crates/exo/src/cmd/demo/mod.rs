@@ -3,7 +3,7 @@
 
 mod ask;
 mod corpus;
-mod fleet;
+pub(super) mod fleet;
 mod join;
 mod report;
 mod steps;

@@ -1,0 +1,45 @@
+//! `exo bench`: measures this machine and prints figures, `exo.bench/1`.
+
+mod cpu;
+mod crypto;
+mod query;
+mod report;
+
+use std::sync::Arc;
+
+use clap::Subcommand;
+use exo_federation::ErrorCode;
+
+use super::Context;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::signals::{Stopped, exit_on_signal};
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Cryptographic operations and handshakes, beside the same stack with classical keys
+    Crypto(crypto::Args),
+    /// Federated queries over node processes, beside each source's own search
+    Query(query::Args),
+}
+
+/// Runs a benchmark and prints its figures.
+pub(crate) fn run(context: &Context, command: Command) -> Outcome {
+    if cfg!(debug_assertions) {
+        context.output.note("This is not a release build: the figures say nothing about one.");
+    }
+    let report = match command {
+        Command::Crypto(args) => {
+            exit_on_signal(context.output, Arc::new(|| Stopped::Early))?;
+            crypto::run(context, &args)?
+        }
+        Command::Query(args) => query::run(context, &args)?,
+    };
+    report.print(&context.output)?;
+    Ok(Exit::Ok)
+}
+
+/// A part of a benchmark broke down; what it measures is in order otherwise.
+fn broken(what: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::new(ErrorCode::Internal, format!("{what}: {error}"))
+}
