@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use exo_crypto::{IdentityKey, Signed, Verified};
 use exo_types::limits::{
-    HANDSHAKE_TIMEOUT_MILLIS, SESSIONS_MAX, SESSIONS_PER_PEER_MAX, TOKEN_LIFE_MILLIS,
-    TOKEN_RENEW_BEFORE_MILLIS, TOKENS_PER_SESSION_MAX,
+    HANDSHAKE_TIMEOUT_MILLIS, JOINERS_PENDING_MAX, SESSIONS_MAX, SESSIONS_PER_PEER_MAX,
+    TOKEN_LIFE_MILLIS, TOKEN_RENEW_BEFORE_MILLIS, TOKENS_PER_SESSION_MAX,
 };
 use exo_types::{Now, PeerId, TokenId};
 
@@ -80,6 +80,8 @@ impl Node {
             link.dialling = false;
         }
         let of_peer = self.sessions.values().filter(|session| session.peer == peer).count();
+        let joining = |session: &&Session| session.purpose == Purpose::Join && !session.dialled;
+        let joiners = self.sessions.values().filter(joining).count();
         let refuse = match (purpose, self.standing(&peer)) {
             _ if self.sessions.len() >= SESSIONS_MAX || of_peer >= SESSIONS_PER_PEER_MAX => {
                 Some(CloseReason::Refused)
@@ -87,6 +89,10 @@ impl Node {
             (Purpose::Member, Standing::Active) => None,
             (_, Standing::Revoked) => Some(CloseReason::Revoked),
             (Purpose::Member, Standing::Unknown) => Some(CloseReason::Refused),
+            // Keys cost nothing: while an invite is open strangers must not take the members' places.
+            (Purpose::Join, _) if !dialled && joiners >= JOINERS_PENDING_MAX => {
+                Some(CloseReason::Refused)
+            }
             (Purpose::Join, _) => None,
         };
         if let Some(reason) = refuse {
@@ -496,6 +502,51 @@ impl Node {
             .collect();
         for id in ids {
             self.ask_token(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use exo_crypto::PostQuantumKeypair;
+    use exo_types::{NodeName, Timestamp};
+
+    use super::*;
+    use crate::effect::Input;
+    use crate::node::Settings;
+
+    #[test]
+    fn strangers_that_come_to_join_leave_room_for_members() {
+        let now = Now { wall: Timestamp(1_000_000), mono: Duration::ZERO };
+        let keypair = |seed| PostQuantumKeypair::from_seed(&[seed; 32]).expect("a key");
+        let mut node = Node::new(
+            now,
+            Settings {
+                keypair: Arc::new(keypair(255)),
+                name: NodeName::new("lab").expect("a name"),
+                addresses: Vec::new(),
+                kem_keys: Vec::new(),
+                collections: Vec::new(),
+                state: None,
+                entropy: Box::new(|bytes| bytes.fill(7)),
+            },
+        )
+        .expect("a node");
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        node.invite(now, 60_000, false, &[address]).expect("an invite");
+        while node.poll_effect().is_some() {}
+        for stranger in 0..=JOINERS_PENDING_MAX {
+            let key = keypair(u8::try_from(stranger).expect("few")).public().clone();
+            let session = SessionId(stranger as u64);
+            let exporter = [0; 32];
+            let up =
+                Input::SessionUp { session, key, dialled: false, purpose: Purpose::Join, exporter };
+            node.handle(now, up);
+            let closed = std::iter::from_fn(|| node.poll_effect())
+                .any(|effect| matches!(effect, Effect::Close { .. }));
+            assert_eq!(closed, stranger == JOINERS_PENDING_MAX, "stranger {stranger}");
         }
     }
 }
