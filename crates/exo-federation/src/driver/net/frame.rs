@@ -47,6 +47,19 @@ pub(super) async fn read_frame<R: AsyncRead + Unpin>(
     Ok(Some(body))
 }
 
+/// Reads one frame of at most `max` bytes from any stream, `None` when the stream ends before it
+/// begins: the reader of requests and answers without the bounds of a connection, for tests and
+/// fuzzing of its framing.
+///
+/// # Errors
+/// [`FrameError`].
+pub async fn read_frame_from<R: AsyncRead + Unpin>(
+    source: &mut R,
+    max: usize,
+) -> Result<Option<Vec<u8>>, FrameError> {
+    read_frame(source, max, &mut Budget::default()).await
+}
+
 async fn read_body<R: AsyncRead + Unpin>(
     source: &mut R,
     len: usize,
