@@ -79,10 +79,22 @@ impl Node {
         }
         match signed.verify(&member.key) {
             Ok(descriptor) if descriptor.is_current(now.wall) => {
-                self.directory.insert(claimed.peer, descriptor);
+                let addresses = descriptor.addresses.clone();
+                let known = self.directory.insert(claimed.peer, descriptor);
+                if known.is_some_and(|known| known.addresses != addresses) {
+                    self.moved(now, claimed.peer);
+                }
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Takes over what a member says of itself as a session begins, and keeps it across a restart:
+    /// both may start again before they hear of each other by others.
+    pub(crate) fn keep_descriptor(&mut self, now: Now, signed: &Signed<MemberDescriptor>) {
+        if self.learn_descriptor(now, signed) {
+            self.persist();
         }
     }
 

@@ -86,6 +86,14 @@ impl Node {
         }
     }
 
+    /// A member is reached elsewhere than before: neither a dial to where it was nor the wait before
+    /// the next one is waited for. Should it be dialling itself, it has a moment to be first.
+    pub(crate) fn moved(&mut self, now: Now, peer: PeerId) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        link.dialling = false;
+        self.set_timer(now.mono + SECOND_DIALLER_WAITS, Timer::Redial(peer));
+    }
+
     /// Dials a member, also beside a session that has fallen silent.
     pub(crate) fn dial(&mut self, now: Now, peer: PeerId) {
         let known = self.directory.get(&peer).filter(|known| known.is_current(now.wall));

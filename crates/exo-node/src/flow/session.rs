@@ -179,7 +179,7 @@ impl Node {
             None => None,
         };
         hello.descriptor.verify(&key).map_err(|_| Refusal::Malformed)?;
-        self.learn_descriptor(now, &hello.descriptor);
+        self.keep_descriptor(now, &hello.descriptor);
         let token = match presented {
             Some(token) => token,
             None => self.issue_token(now, peer, &agreed).ok_or(Refusal::Busy)?,
@@ -333,7 +333,7 @@ impl Node {
         let (true, Some(token)) = (good, token) else {
             return self.drop_session(now, id, CloseReason::Refused);
         };
-        self.learn_descriptor(now, &welcome.descriptor);
+        self.keep_descriptor(now, &welcome.descriptor);
         let agreed = self.capabilities.negotiate(&welcome.capabilities);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.greeted = true;
@@ -481,7 +481,9 @@ impl Node {
             && self.book.joiner(&session.peer).is_none()
             && !session.dialled;
         if (session.purpose == Purpose::Member && !session.greeted) || idle_join {
-            self.drop_session(now, id, CloseReason::Refused);
+            // Nothing is under way that it could wait for.
+            self.effect(Effect::Close { session: id, reason: CloseReason::Refused, drain: false });
+            self.session_down(now, id, None);
         }
     }
 
