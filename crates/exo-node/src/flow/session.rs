@@ -30,6 +30,8 @@ pub(crate) struct Session {
     pub(crate) opened: Duration,
     /// Hello and welcome are exchanged.
     pub(crate) greeted: bool,
+    /// The version of what the peer then said of itself; it is higher after a restart.
+    pub(crate) version: u64,
     /// What both sides can do.
     pub(crate) agreed: CapabilitySet,
     /// Tokens the peer may use here, oldest first.
@@ -109,6 +111,7 @@ impl Node {
                 exporter,
                 opened: now.mono,
                 greeted: false,
+                version: 0,
                 agreed: CapabilitySet::default(),
                 here: Vec::new(),
                 there: None,
@@ -178,7 +181,7 @@ impl Node {
             Some(token) => Some(self.check_presented(now, peer, token)?),
             None => None,
         };
-        hello.descriptor.verify(&key).map_err(|_| Refusal::Malformed)?;
+        let version = hello.descriptor.verify(&key).map_err(|_| Refusal::Malformed)?.version;
         self.keep_descriptor(now, &hello.descriptor);
         let token = match presented {
             Some(token) => token,
@@ -186,6 +189,7 @@ impl Node {
         };
         let session = self.sessions.get_mut(&id).ok_or(Refusal::NotMember)?;
         session.greeted = true;
+        session.version = version;
         session.agreed = agreed;
         session.here.push(token.clone());
         Ok(Welcome {
@@ -328,15 +332,16 @@ impl Node {
             }
             _ => return self.drop_session(now, id, CloseReason::Refused),
         };
-        let good = welcome.descriptor.verify(&key).is_ok();
+        let descriptor = welcome.descriptor.verify(&key).ok();
         let token = welcome.token.verify(&key).ok().filter(|token| self.is_ours(token, peer));
-        let (true, Some(token)) = (good, token) else {
+        let (Some(descriptor), Some(token)) = (descriptor, token) else {
             return self.drop_session(now, id, CloseReason::Refused);
         };
         self.keep_descriptor(now, &welcome.descriptor);
         let agreed = self.capabilities.negotiate(&welcome.capabilities);
         if let Some(session) = self.sessions.get_mut(&id) {
             session.greeted = true;
+            session.version = descriptor.version;
             session.agreed = agreed;
         }
         self.take_token(id, peer, token);
@@ -399,18 +404,21 @@ impl Node {
     /// Takes a ready session into use, or closes it where another stays.
     ///
     /// When both sides dial at once two sessions come up; the one that the smaller id dialled
-    /// stays. A session that comes later replaces the older one, whose peer may have restarted.
+    /// stays. A session that comes later replaces the older one, and so does at any time one whose
+    /// peer has started again in between: the older one leads nowhere.
     fn adopt(&mut self, now: Now, id: SessionId) {
         let Some(new) = self.sessions.get(&id).filter(|session| session.ready()) else { return };
-        let (peer, dialled, opened) = (new.peer, new.dialled, new.opened);
+        let (peer, dialled, opened, version) = (new.peer, new.dialled, new.opened, new.version);
         let at_once = Duration::from_millis(HANDSHAKE_TIMEOUT_MILLIS);
         let loser =
             match self.by_peer.get(&peer).and_then(|old| Some((*old, self.sessions.get(old)?))) {
                 Some((old, _)) if old == id => None,
                 Some((old, known)) => {
-                    let crossed =
-                        known.dialled != dialled && known.opened.abs_diff(opened) < at_once;
-                    let new_stays = !crossed || dialled == (self.me < peer);
+                    let crossed = known.dialled != dialled
+                        && known.version == version
+                        && known.opened.abs_diff(opened) < at_once;
+                    let new_stays = known.version <= version
+                        && (!crossed || dialled == (self.me < peer));
                     if new_stays { Some(old) } else { Some(id) }
                 }
                 None => None,
