@@ -112,7 +112,9 @@ impl<A: Segment> FromRequestParts<Api> for One<A> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let Path(a) = Path::<String>::from_request_parts(parts, api).await.map_err(|error| bad_path(&error))?;
+        let Path(a) = Path::<String>::from_request_parts(parts, api)
+            .await
+            .map_err(|error| bad_path(&error))?;
         Ok(Self(A::parse(&a)?))
     }
 }
@@ -121,8 +123,9 @@ impl<A: Segment, B: Segment> FromRequestParts<Api> for Two<A, B> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let Path((a, b)) =
-            Path::<(String, String)>::from_request_parts(parts, api).await.map_err(|error| bad_path(&error))?;
+        let Path((a, b)) = Path::<(String, String)>::from_request_parts(parts, api)
+            .await
+            .map_err(|error| bad_path(&error))?;
         Ok(Self(A::parse(&a)?, B::parse(&b)?))
     }
 }

@@ -138,7 +138,7 @@ impl Stream for Held {
 }
 
 /// Paths that need no token: they say no more than whether the node lives.
-const OPEN_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+pub(super) const OPEN_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
 #[cfg(test)]
 mod tests {

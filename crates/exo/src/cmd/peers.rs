@@ -118,7 +118,7 @@ fn list(output: &Output, peers: &[PeerDoc]) -> Result<(), Failure> {
             peer.peer.short(),
             peer.state.as_str().to_owned(),
             peer.latency_ms.map_or("-".to_owned(), |ms| format!("{ms:.1} ms")),
-            if peer.unverified { "unverified" } else { "by words" }.to_owned(),
+            verified(peer).to_owned(),
             visible(&peer.detail),
         ]
     }));
@@ -133,6 +133,24 @@ fn list(output: &Output, peers: &[PeerDoc]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How the peer was admitted, where it was.
+fn verified(peer: &PeerDoc) -> &'static str {
+    match peer.state {
+        PeerStateDoc::Pending => "not yet",
+        _ if peer.unverified => "unverified",
+        _ => "by words",
+    }
+}
+
+/// Addresses for people, who know whose they are.
+pub(crate) fn addresses(all: &[String]) -> String {
+    let plain = |address: &String| match address.split_once('@') {
+        Some((_, address)) => visible(address),
+        None => visible(address),
+    };
+    all.iter().map(plain).collect::<Vec<_>>().join(", ")
+}
+
 fn show(output: &Output, peer: &Document<PeerDoc>) -> Result<(), Failure> {
     if output.json {
         return output.json(peer);
@@ -140,13 +158,12 @@ fn show(output: &Output, peer: &Document<PeerDoc>) -> Result<(), Failure> {
     let peer = &peer.body;
     output.line(&output.style(peer.name.as_str(), Style::Strong))?;
     let latency = peer.latency_ms.map_or("not measured".to_owned(), |ms| format!("{ms:.1} ms"));
-    let verified = if peer.unverified { "no: admitted without spoken words" } else { "by words" };
     let rows = [
         ("peer id", peer.peer.to_string()),
         ("state", peer.state.as_str().to_owned()),
         ("note", visible(&peer.detail)),
-        ("verified", verified.to_owned()),
-        ("addresses", visible(&peer.addresses.join(", "))),
+        ("verified", verified(peer).to_owned()),
+        ("addresses", addresses(&peer.addresses)),
         ("latency", latency),
         ("capabilities", visible(&peer.capabilities.join(", "))),
         ("token ends", peer.token_expires.clone().unwrap_or_else(|| "none held".to_owned())),

@@ -85,7 +85,7 @@ fn show(output: &Output, status: &StatusDoc) -> Result<(), Failure> {
                 peers.active, peers.unreachable, peers.pending
             ),
         ],
-        vec!["  peers reach it at".into(), status.advertised.join(", ")],
+        vec!["  peers reach it at".into(), super::peers::addresses(&status.advertised)],
         vec!["  local API".into(), status.api_listen.clone()],
         vec!["  runs since".into(), status.started.clone()],
     ];

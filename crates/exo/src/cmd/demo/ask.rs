@@ -94,9 +94,11 @@ pub(crate) fn differs(answer: &QueryDoc, exact: &[Exact], parts: &[Part]) -> Opt
     ))
 }
 
-/// A line a source.
+/// A line a source, by name.
 pub(crate) fn sources(output: &Output, answer: &QueryDoc) -> Vec<String> {
-    answer.sources.iter().map(|source| source_line(output, source)).collect()
+    let mut sources: Vec<_> = answer.sources.iter().collect();
+    sources.sort_by(|a, b| a.source.cmp(&b.source));
+    sources.into_iter().map(|source| source_line(output, source)).collect()
 }
 
 /// The first results.
