@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use exo_types::limits::{CAPABILITIES_MAX, DIMENSIONS_MAX, TOP_K_MAX};
-use exo_types::{CodecError, codec::bound};
+use exo_types::{CodecError, bounded, codec::bound};
 use serde::{Deserialize, Serialize};
 
 /// One thing a member can do, with its version and parameters.
@@ -16,14 +16,21 @@ pub struct Capability {
     /// The smaller of two minor numbers is spoken.
     pub minor: u16,
     /// Numeric parameters: the smaller is agreed.
+    #[serde(deserialize_with = "bounded::map::<_, _, _, CAPABILITIES_MAX>")]
     pub numbers: BTreeMap<String, u64>,
     /// Set parameters: the intersection is agreed.
+    #[serde(
+        deserialize_with = "bounded::map_of_sets::<_, _, _, CAPABILITIES_MAX, CAPABILITIES_MAX>"
+    )]
     pub sets: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Capabilities by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CapabilitySet(pub BTreeMap<String, Capability>);
+pub struct CapabilitySet(
+    #[serde(deserialize_with = "bounded::map::<_, _, _, CAPABILITIES_MAX>")]
+    pub  BTreeMap<String, Capability>,
+);
 
 /// Answering searches.
 pub const SEARCH: &str = "search";

@@ -8,7 +8,7 @@ use exo_types::limits::{
 use exo_types::query::check_top_k;
 use exo_types::{
     CodecError, CollectionName, Epoch, FederationId, Filter, Leg, NodeName, PeerId, QueryTarget,
-    TermStats, TokenId, Wire, codec::bound,
+    TermStats, TokenId, Wire, bounded, codec::bound,
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,7 @@ pub enum Response {
     /// Ranked hits.
     Answer {
         /// One list per collection and part of the query.
+        #[serde(deserialize_with = "bounded::list::<_, _, LEGS_MAX>")]
         legs: Vec<Leg>,
     },
     /// The inviter's nonce and the federation's beginning.
@@ -112,6 +113,7 @@ pub struct SyncRequest {
     /// The asker's epoch.
     pub epoch: Epoch,
     /// Versions of the descriptors it has.
+    #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")]
     pub have: Vec<(PeerId, u64)>,
 }
 
@@ -121,6 +123,7 @@ pub struct Synced {
     /// The roster, where its epoch is higher.
     pub roster: Option<Signed<RosterBody>>,
     /// Descriptors of higher versions.
+    #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")]
     pub descriptors: Vec<Signed<MemberDescriptor>>,
 }
 
@@ -186,6 +189,7 @@ pub struct JoinApproved {
     /// The roster with the joiner in it.
     pub roster: Signed<RosterBody>,
     /// Where the others are.
+    #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")]
     pub descriptors: Vec<Signed<MemberDescriptor>>,
 }
 
@@ -226,7 +230,7 @@ impl Wire for Response {
             Self::Synced(synced) => bound(synced.descriptors.len(), MEMBERS_MAX),
             Self::Terms(stats) => stats.check(),
             Self::Answer { legs } => {
-                bound(legs.len(), 2 * COLLECTIONS_PER_QUERY_MAX)?;
+                bound(legs.len(), LEGS_MAX)?;
                 legs.iter().try_for_each(Leg::check)
             }
             Self::JoinApproved(approved) => bound(approved.descriptors.len(), MEMBERS_MAX),
@@ -289,6 +293,9 @@ impl CloseReason {
         }
     }
 }
+
+/// Lists in one answer: at most two for each collection.
+pub const LEGS_MAX: usize = 2 * COLLECTIONS_PER_QUERY_MAX;
 
 const _: () = assert!(RosterBody::BYTES_MAX + MEMBERS_MAX * 28 * 1024 < FRAME_BYTES_MAX);
 const _: () = assert!(REASON_BYTES_MAX < REQUEST_BYTES_MAX);
