@@ -30,7 +30,7 @@ pub(crate) struct Session {
     pub(crate) opened: Duration,
     /// Hello and welcome are exchanged.
     pub(crate) greeted: bool,
-    /// The version of what the peer then said of itself; it is higher after a restart.
+    /// The version of what the peer then said of itself; it is another one after a restart.
     pub(crate) version: u64,
     /// What both sides can do.
     pub(crate) agreed: CapabilitySet,
@@ -417,8 +417,7 @@ impl Node {
                     let crossed = known.dialled != dialled
                         && known.version == version
                         && known.opened.abs_diff(opened) < at_once;
-                    let new_stays = known.version <= version
-                        && (!crossed || dialled == (self.me < peer));
+                    let new_stays = !crossed || dialled == (self.me < peer);
                     if new_stays { Some(old) } else { Some(id) }
                 }
                 None => None,
