@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use exo_types::limits::{LOCAL_QUERIES_IN_FLIGHT_MAX, MEMBERS_MAX};
+use exo_types::limits::{LOCAL_QUERIES_IN_FLIGHT_MAX, MEMBERS_MAX, QUERY_TERMS_MAX};
 use exo_types::{
     CodecError, FederatedResult, FederationScope, Leg, NodeName, Now, PeerId, QueryId, QuerySpec,
     SourceReport, SourceStatus, TermStats,
@@ -29,7 +29,7 @@ pub(crate) struct Query {
     started: Duration,
     deadline: Duration,
     phase: Phase,
-    stats: TermStats,
+    stats: GatheredTerms,
     sources: BTreeMap<PeerId, Source>,
 }
 
@@ -37,6 +37,17 @@ pub(crate) struct Query {
 enum Phase {
     Terms,
     Search,
+}
+
+/// Term statistics of all sources. Each names the words that it split the text into, which are the
+/// same at every honest one.
+#[derive(Default)]
+struct GatheredTerms {
+    records: u64,
+    tokens: u64,
+    /// By word: how many sources name it, this node's own counting more than all others together,
+    /// and how many records hold it.
+    words: BTreeMap<String, (usize, u64)>,
 }
 
 /// One source of a query.
@@ -97,7 +108,7 @@ impl Node {
             self.set_timer(now.mono + spec.deadline / 2, Timer::TermsDeadline(id));
         }
         let started = now.mono;
-        let stats = TermStats::default();
+        let stats = GatheredTerms::default();
         self.queries.insert(id, Query { spec, started, deadline, phase, stats, sources });
         self.ask_all(now, id);
         Ok(id)
@@ -267,7 +278,7 @@ impl Node {
         match result {
             Ok(Response::Terms(stats)) => {
                 if let Some(query) = self.queries.get_mut(&id) {
-                    query.count(peer, Some(stats));
+                    query.count(peer, Some((stats, 1)));
                 }
             }
             other => self.not_answered(now, id, peer, other),
@@ -382,7 +393,7 @@ impl Node {
         match result {
             Ok(stats) => {
                 if let Some(query) = self.queries.get_mut(&id) {
-                    query.count(me, Some(&stats));
+                    query.count(me, Some((&stats, MEMBERS_MAX)));
                 }
             }
             Err(detail) => self.settle(now, id, me, SourceStatus::Failed, detail, Vec::new()),
@@ -535,19 +546,42 @@ impl Query {
         self.sources.iter().filter(move |(_, source)| owes(source)).map(|(peer, _)| *peer)
     }
 
-    /// Adds a source's term statistics, or notes that it has none.
-    fn count(&mut self, peer: PeerId, stats: Option<&TermStats>) {
+    /// Adds a source's term statistics with the weight of its word, or notes that it has none.
+    fn count(&mut self, peer: PeerId, stats: Option<(&TermStats, usize)>) {
         if let Some(source) = self.sources.get_mut(&peer).filter(|source| !source.counted) {
             source.counted = true;
-            if let Some(stats) = stats {
-                self.stats.add(stats);
+            if let Some((stats, weight)) = stats {
+                self.stats.add(stats, weight);
             }
         }
     }
 
     /// The statistics that sources score a text with.
     fn terms(&self) -> Option<TermStats> {
-        (!self.spec.target.text.is_empty()).then(|| self.stats.clone())
+        (!self.spec.target.text.is_empty()).then(|| self.stats.sum())
+    }
+}
+
+impl GatheredTerms {
+    fn add(&mut self, stats: &TermStats, weight: usize) {
+        self.records = self.records.saturating_add(stats.records);
+        self.tokens = self.tokens.saturating_add(stats.tokens);
+        for (word, records) in &stats.terms {
+            let (named, sum) = self.words.entry(word.clone()).or_default();
+            *named += weight;
+            *sum = sum.saturating_add(*records);
+        }
+    }
+
+    /// The sum, of the words that most sources name where there are too many: words that one source
+    /// makes up do not take the place of the query's.
+    fn sum(&self) -> TermStats {
+        let mut words: Vec<_> = self.words.iter().collect();
+        words.sort_by_key(|(_, (named, _))| std::cmp::Reverse(*named));
+        words.truncate(QUERY_TERMS_MAX);
+        words.sort();
+        let terms = words.into_iter().map(|(word, (_, records))| (word.clone(), *records));
+        TermStats { records: self.records, tokens: self.tokens, terms: terms.collect() }
     }
 }
 
