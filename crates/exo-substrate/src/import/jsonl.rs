@@ -42,12 +42,10 @@ pub enum RecordError {
         actual: usize,
     },
     /// The record has more metadata fields than the bound.
-    #[error("has {actual} metadata fields and {max} are possible; leave some out")]
+    #[error("has more than the {max} metadata fields that are possible; leave some out")]
     TooManyFields {
         /// The bound.
         max: usize,
-        /// Fields found.
-        actual: usize,
     },
     /// A list has more items than the bound.
     #[error("its list {field:?} has {actual} items and {max} are possible; leave some out")]
@@ -96,10 +94,6 @@ pub fn decode_record(line: &[u8]) -> Result<Record, RecordError> {
         object.remove("metadata");
     }
     flatten(object, &mut metadata)?;
-    if metadata.len() > METADATA_FIELDS_MAX {
-        let (max, actual) = (METADATA_FIELDS_MAX, metadata.len());
-        return Err(RecordError::TooManyFields { max, actual });
-    }
     Ok(Record { id, title, text, metadata })
 }
 
@@ -117,31 +111,35 @@ fn text(
 }
 
 /// Adds fields with dotted keys. The depth is bounded by the JSON parser's own.
+///
+/// Keys are put together one at a time and fields counted as they are added, so that a long name
+/// over many fields costs no more memory than the record may have.
 fn flatten(
     object: Map<String, Value>,
     into: &mut BTreeMap<String, MetadataValue>,
 ) -> Result<(), RecordError> {
-    let mut left: Vec<(String, Value)> = object.into_iter().collect();
-    while let Some((key, value)) = left.pop() {
+    let mut levels = vec![(None, object.into_iter())];
+    while let Some((prefix, fields)) = levels.last_mut() {
+        let Some((name, value)) = fields.next() else {
+            levels.pop();
+            continue;
+        };
+        let key = match prefix {
+            None => name,
+            Some(prefix) => format!("{prefix}.{name}"),
+        };
         let value = match value {
             Value::Null => continue,
             Value::Object(inner) => {
-                left.extend(
-                    inner.into_iter().map(|(name, value)| (format!("{key}.{name}"), value)),
-                );
-                // Each level lengthens the keys: bound them before they are copied further.
-                if let Some((long, _)) =
-                    left.iter().find(|(k, _)| k.len() > METADATA_VALUE_BYTES_MAX)
-                {
-                    return Err(too_long(long, long.len(), METADATA_VALUE_BYTES_MAX));
-                }
+                bound(&key, key.len(), METADATA_VALUE_BYTES_MAX)?;
+                levels.push((Some(key), inner.into_iter()));
                 continue;
             }
             Value::Bool(flag) => MetadataValue::Bool(flag),
             Value::Number(number) => match (number.as_i64(), number.as_f64()) {
                 (Some(whole), _) => MetadataValue::Int(whole),
                 (None, Some(part)) if number.is_f64() => MetadataValue::Float(part),
-                _ => return Err(RecordError::Number(key)),
+                _ => return Err(RecordError::Number(shown(&key))),
             },
             Value::String(text) => {
                 bound(&key, text.len(), METADATA_VALUE_BYTES_MAX)?;
@@ -151,7 +149,10 @@ fn flatten(
         };
         bound(&key, key.len(), METADATA_VALUE_BYTES_MAX)?;
         if into.contains_key(&key) {
-            return Err(RecordError::RepeatedField(key));
+            return Err(RecordError::RepeatedField(shown(&key)));
+        }
+        if into.len() == METADATA_FIELDS_MAX {
+            return Err(RecordError::TooManyFields { max: METADATA_FIELDS_MAX });
         }
         into.insert(key, value);
     }
@@ -254,6 +255,36 @@ mod tests {
         let items = vec!["\"a\""; METADATA_LIST_ITEMS_MAX + 1].join(",");
         let error = decode_record(format!("{{\"id\":\"1\",\"l\":[{items}]}}").as_bytes());
         assert!(matches!(error, Err(RecordError::TooManyItems { .. })));
+    }
+
+    #[test]
+    fn a_long_line_costs_little_more_than_its_length() {
+        let refused = |line: String| decode_record(line.as_bytes()).expect_err("refused");
+        let many = |count: usize| {
+            let fields: Vec<String> = (0..count).map(|i| format!("\"{i}\":1")).collect();
+            fields.join(",")
+        };
+        // Were the name put before every field at once, these would take 40 GB and 400 MB.
+        let name = "n".repeat(400_000);
+        let error = refused(format!("{{\"id\":\"1\",\"{name}\":{{{}}}}}", many(60_000)));
+        let RecordError::TooLong { field, .. } = &error else { panic!("{error}") };
+        assert!(field.len() <= 80 && error.to_string().len() < 200);
+        let name = "n".repeat(METADATA_VALUE_BYTES_MAX - 10);
+        let error = refused(format!("{{\"id\":\"1\",\"{name}\":{{{}}}}}", many(90_000)));
+        assert_eq!(error, RecordError::TooManyFields { max: METADATA_FIELDS_MAX });
+        // Were all fields looked through for every object, this would take minutes.
+        let empty: Vec<String> = (0..90_000).map(|i| format!("\"{i}\":{{}}")).collect();
+        let line = format!("{{\"id\":\"1\",{}}}", empty.join(","));
+        assert_eq!(decode_record(line.as_bytes()).expect("decodes").metadata.len(), 0);
+        let name = "n".repeat(400_000);
+        for value in ["18446744073709551615", "[1]", "[\"x\"],\"b\":[1]"] {
+            let error = refused(format!("{{\"id\":\"1\",\"{name}\":{value}}}"));
+            assert!(error.to_string().len() < 400, "{}", error.to_string().len());
+        }
+        assert_eq!(
+            decode_record(br#"{"id":"1","":{"b":1}}"#).expect("decodes").metadata[".b"],
+            MetadataValue::Int(1)
+        );
     }
 
     proptest! {
