@@ -2,20 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use exo_crypto::{JoinerSas, SasNonce, SasSession};
-use exo_federation::driver::net::{EncryptedChannel, Purpose};
-use exo_federation::{ErrorCode, FederatedMesh, InviteOptions, JoinStatus, NodeName, PeerState};
+use exo_crypto::SasNonce;
+use exo_federation::driver::net::Purpose;
+use exo_federation::{ErrorCode, FederatedMesh, InviteOptions, JoinStatus, PeerState};
 use exo_node::refusal::Refusal;
 use exo_node::roster::Genesis;
 use exo_node::ticket::Ticket;
-use exo_node::wire::{JoinChallenge, JoinStart, Request, Response, SyncRequest, TermsRequest};
+use exo_node::wire::{JoinChallenge, Request, Response, SyncRequest, TermsRequest};
 use exo_types::{Epoch, Timestamp, TokenId, Wire};
 
 use super::nodes::{
     Federation, Home, PATIENCE, all_active, federation, invite, pending_words, refused, state,
     stop, until,
 };
-use super::raw::{Raw, ask, close_code, refusal, search};
+use super::raw::{Raw, ask, close_code, join_start, refusal, search};
 
 #[tokio::test]
 async fn only_the_joiners_words_admit_it() {
@@ -255,7 +255,7 @@ async fn a_pending_join_survives_restarts_of_both_sides() {
     let (a, b) = (Home::new("inviter"), Home::new("joiner"));
     let (mut inviter, joiner) = (a.open().await, b.open().await);
     // The joiner knows the inviter by the address on its ticket, so that must not change.
-    fix_port(&a, &inviter);
+    a.listen_at(inviter.mesh_listen());
     joiner.join(&invite(&inviter, false)).expect("begins");
     let words = pending_words(&joiner).await;
 
@@ -335,7 +335,7 @@ async fn verbs_that_do_not_fit_are_refused_by_name() {
 async fn the_founder_that_never_answers_leaves_the_joiner_trying() {
     let (a, b) = (Home::new("inviter"), Home::new("joiner"));
     let (inviter, joiner) = (a.open().await, b.open().await);
-    fix_port(&a, &inviter);
+    a.listen_at(inviter.mesh_listen());
     let ticket = invite(&inviter, true);
     stop(inviter).await;
     joiner.join(&ticket).expect("begins");
@@ -348,35 +348,4 @@ async fn the_founder_that_never_answers_leaves_the_joiner_trying() {
     until("the joiner is a member", || (joiner.join_status() == JoinStatus::Member).then_some(()))
         .await;
     drop(inviter);
-}
-
-/// From its next start on, a node listens where it listens now.
-fn fix_port(home: &Home, node: &FederatedMesh) {
-    let mut config = exo_federation::Config::load(&home.path()).expect("has a configuration");
-    config.mesh_listen = node.mesh_listen();
-    let text = config.to_toml().expect("encodes");
-    std::fs::write(exo_federation::Config::path(&home.path()), text).expect("writes");
-}
-
-/// A joiner's first message over a channel, and what opens its commitment.
-fn join_start(
-    raw: &Raw,
-    channel: &EncryptedChannel,
-    ticket: &Ticket,
-    name: &str,
-) -> (JoinerSas, Request) {
-    let session = SasSession {
-        exporter: channel.exporter(exo_crypto::Label::EXPORTER).expect("exports"),
-        joiner: raw.peer_id(),
-        inviter: channel.peer(),
-    };
-    let (sas, commitment) = JoinerSas::start(session, SasNonce::new([5; 32]));
-    let start = JoinStart {
-        federation: ticket.federation,
-        secret: ticket.secret,
-        commitment,
-        name: NodeName::new(name).expect("a name"),
-        descriptor: raw.descriptor(),
-    };
-    (sas, Request::JoinStart(Box::new(start)))
 }

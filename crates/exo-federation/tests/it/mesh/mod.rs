@@ -1,8 +1,15 @@
 //! Whole nodes over loopback sockets: they join, ask, fail and come back, beside peers that keep no
 //! rule.
 
+mod actor;
+mod asking;
+mod crowd;
+mod failing;
 mod joining;
+mod lane;
+mod liars;
 mod nodes;
+mod policies;
 mod raw;
 mod removal;
 mod tokens;

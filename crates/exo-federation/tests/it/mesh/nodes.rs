@@ -44,6 +44,14 @@ impl Home {
         self.root.path().join("node")
     }
 
+    /// From its next start on, the node listens there.
+    pub(super) fn listen_at(&self, address: SocketAddr) {
+        let mut config = Config::load(&self.path()).expect("has a configuration");
+        config.mesh_listen = address;
+        let text = config.to_toml().expect("encodes");
+        std::fs::write(Config::path(&self.path()), text).expect("writes");
+    }
+
     /// Starts the node; one that was just stopped may hold its directory for a moment yet.
     pub(super) async fn open(&self) -> FederatedMesh {
         let began = Instant::now();

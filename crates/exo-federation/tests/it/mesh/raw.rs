@@ -4,24 +4,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exo_crypto::{PostQuantumKeypair, Signed};
+use exo_crypto::{JoinerSas, Label, PostQuantumKeypair, SasNonce, SasSession, Signed};
 use exo_federation::driver::net::{
     BindConfig, CloseReason, EncryptedChannel, Endpoint, NetLimits, Purpose, RequestError,
 };
-use exo_federation::{CapabilitySet, FederatedMesh, FederationToken};
+use exo_federation::{CapabilitySet, FederatedMesh, FederationToken, NodeName};
 use exo_node::descriptor::MemberDescriptor;
 use exo_node::refusal::Refusal;
-use exo_node::wire::{Hello, Request, Response, SearchRequest, Welcome};
+use exo_node::ticket::Ticket;
+use exo_node::wire::{Hello, JoinStart, Request, Response, SearchRequest, Welcome};
 use exo_types::{
     Epoch, FederationId, Filter, PeerAddress, PeerId, QueryTarget, Timestamp, TokenId, Wire,
 };
 
-use super::nodes::{PATIENCE, federation};
+use super::nodes::{PATIENCE, federation, invite};
 
 /// A key with a socket.
 pub(super) struct Raw {
     pub(super) keypair: Arc<PostQuantumKeypair>,
     pub(super) endpoint: Endpoint,
+    /// Since when; the version of what it says of itself.
+    started: Timestamp,
 }
 
 /// A member's session from the side of the peer that dialled.
@@ -39,12 +42,31 @@ impl Raw {
             admit: Arc::new(|_| true),
             limits: NetLimits::default(),
         });
-        Self { keypair, endpoint: endpoint.expect("binds") }
+        Self { keypair, endpoint: endpoint.expect("binds"), started: now() }
     }
 
     /// A key that nobody knows.
     pub(super) fn stranger() -> Self {
         Self::new(PostQuantumKeypair::generate().expect("makes a key"))
+    }
+
+    /// A key that the founder admits as a member.
+    pub(super) async fn member(founder: &FederatedMesh, name: &str) -> Self {
+        let raw = Self::stranger();
+        raw.join(founder, name).await;
+        raw
+    }
+
+    pub(super) async fn join(&self, founder: &FederatedMesh, name: &str) {
+        let ticket: Ticket = invite(founder, true).parse().expect("parses");
+        let channel = self.dial(founder, Purpose::Join).await;
+        let (sas, start) = join_start(self, &channel, &ticket, name);
+        let Response::JoinChallenge(challenge) = ask(&channel, &start).await else {
+            panic!("the ticket is good");
+        };
+        let (nonce, _) = sas.reveal(&challenge.nonce);
+        let answer = ask(&channel, &Request::JoinReveal { nonce }).await;
+        assert!(matches!(answer, Response::JoinApproved(_)), "{answer:?}");
     }
 
     pub(super) fn peer_id(&self) -> PeerId {
@@ -59,10 +81,9 @@ impl Raw {
     /// What it says of itself: it is reached at its socket.
     pub(super) fn descriptor(&self) -> Signed<MemberDescriptor> {
         let at = self.endpoint.local_address().expect("is bound");
-        let now = now();
         let descriptor = MemberDescriptor {
             peer: self.peer_id(),
-            version: now.0,
+            version: self.started.0,
             addresses: vec![PeerAddress {
                 peer: Some(self.peer_id()),
                 host: at.ip().to_string(),
@@ -70,7 +91,7 @@ impl Raw {
             }],
             capabilities: CapabilitySet::of_this_version(),
             kem_keys: Vec::new(),
-            expires: now.plus_millis(60 * 60 * 1000),
+            expires: self.started.plus_millis(60 * 60 * 1000),
         };
         Signed::sign(descriptor, &self.keypair).expect("signs").into_signed()
     }
@@ -106,6 +127,29 @@ impl Session {
     pub(super) async fn search(&self, token: TokenId) -> Response {
         ask(&self.channel, &search(token)).await
     }
+}
+
+/// A joiner's first message over a channel, and what opens its commitment.
+pub(super) fn join_start(
+    raw: &Raw,
+    channel: &EncryptedChannel,
+    ticket: &Ticket,
+    name: &str,
+) -> (JoinerSas, Request) {
+    let session = SasSession {
+        exporter: channel.exporter(Label::EXPORTER).expect("exports"),
+        joiner: raw.peer_id(),
+        inviter: channel.peer(),
+    };
+    let (sas, commitment) = JoinerSas::start(session, SasNonce::new([5; 32]));
+    let start = JoinStart {
+        federation: ticket.federation,
+        secret: ticket.secret,
+        commitment,
+        name: NodeName::new(name).expect("a name"),
+        descriptor: raw.descriptor(),
+    };
+    (sas, Request::JoinStart(Box::new(start)))
 }
 
 /// A search by a vector of two dimensions.
