@@ -26,6 +26,8 @@ mod node;
 pub mod policy;
 pub mod refusal;
 pub mod roster;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod state;
 pub mod ticket;
 pub mod token;
@@ -34,5 +36,5 @@ pub mod wire;
 pub use flow::join::JoinError;
 pub use flow::membership::MembershipError;
 pub use flow::query::QueryError;
-pub use flow::show::{FederationView, JoinStatus, PeerState, PeerView};
+pub use flow::show::{FederationView, JoinStatus, Load, PeerState, PeerView};
 pub use node::{Entropy, Node, Settings, StateError};

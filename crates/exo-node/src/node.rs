@@ -4,8 +4,7 @@
 //! what this node's own users want; after each, [`Node::poll_effect`] until it gives nothing, and
 //! [`Node::next_wake`] for when to send [`Input::Tick`].
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +77,8 @@ pub struct Node {
     pub(crate) join_failures: u32,
     pub(crate) collections: BTreeMap<CollectionName, CollectionSpec>,
     pub(crate) policies: BTreeMap<CollectionName, CollectionPolicy>,
+    /// The latest date on a token that this node signed since it started.
+    pub(crate) token_issued_last: exo_types::Timestamp,
     /// Tokens of a holder issued before this moment are revoked.
     pub(crate) tokens_not_before: BTreeMap<PeerId, exo_types::Timestamp>,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
@@ -86,7 +87,10 @@ pub struct Node {
     pub(crate) calls: BTreeMap<CallId, (SessionId, CallKind)>,
     pub(crate) queries: BTreeMap<QueryId, Query>,
     pub(crate) jobs: BTreeMap<JobId, Answering>,
-    timers: BinaryHeap<Reverse<(Duration, Timer)>>,
+    /// Each wanted timer once; what has ended forgets its own.
+    timers: BTreeSet<(Duration, Timer)>,
+    /// When the inviter is to be asked again; one moment at most.
+    pub(crate) join_poll_at: Option<Duration>,
     effects: VecDeque<Effect>,
     entropy: Entropy,
     next_number: u64,
@@ -143,6 +147,7 @@ impl Node {
             join_failures: 0,
             collections: settings.collections.into_iter().map(|c| (c.name.clone(), c)).collect(),
             policies: snapshot.policies,
+            token_issued_last: exo_types::Timestamp::default(),
             tokens_not_before: snapshot.tokens_not_before,
             sessions: BTreeMap::new(),
             by_peer: BTreeMap::new(),
@@ -150,7 +155,8 @@ impl Node {
             calls: BTreeMap::new(),
             queries: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            timers: BinaryHeap::new(),
+            timers: BTreeSet::new(),
+            join_poll_at: None,
             effects: VecDeque::new(),
             entropy: settings.entropy,
             next_number: 0,
@@ -191,7 +197,7 @@ impl Node {
 
     /// When the node wants its next [`Input::Tick`], on the monotonic clock.
     pub fn next_wake(&self) -> Option<Duration> {
-        self.timers.peek().map(|Reverse((at, _))| *at)
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// This node's id.
@@ -200,18 +206,21 @@ impl Node {
     }
 
     fn tick(&mut self, now: Now) {
-        while let Some(Reverse((at, timer))) = self.timers.peek().copied() {
+        while let Some((at, timer)) = self.timers.first().copied() {
             if at > now.mono {
                 break;
             }
-            self.timers.pop();
+            self.timers.pop_first();
             match timer {
                 Timer::QueryDeadline(query) => self.query_deadline(now, query),
                 Timer::TermsDeadline(query) => self.terms_deadline(now, query),
                 Timer::Hedge(query) => self.hedge(now, query),
                 Timer::SessionOpening(session) => self.session_opening_timeout(now, session),
-                Timer::Redial(peer) => self.redial(now, peer),
-                Timer::JoinPoll => self.join_poll(now),
+                Timer::Redial(peer) => self.redial_due(now, peer),
+                Timer::JoinPoll => {
+                    self.join_poll_at = None;
+                    self.join_poll(now);
+                }
                 Timer::Upkeep => {
                     self.upkeep(now);
                     self.set_timer(now.mono + UPKEEP_EVERY, Timer::Upkeep);
@@ -238,7 +247,11 @@ impl Node {
     }
 
     pub(crate) fn set_timer(&mut self, at: Duration, timer: Timer) {
-        self.timers.push(Reverse((at, timer)));
+        self.timers.insert((at, timer));
+    }
+
+    pub(crate) fn forget_timer(&mut self, at: Duration, timer: Timer) {
+        self.timers.remove(&(at, timer));
     }
 
     pub(crate) fn number(&mut self) -> u64 {
@@ -250,6 +263,11 @@ impl Node {
         let mut bytes = [0; N];
         (self.entropy)(&mut bytes);
         bytes
+    }
+
+    /// How many timers are set.
+    pub(crate) fn timers_len(&self) -> usize {
+        self.timers.len()
     }
 
     /// How many effects wait; a place for [`Self::persist_before`].

@@ -73,7 +73,10 @@ impl FederationToken {
         if expected.not_before.is_some_and(|moment| self.issued < moment) {
             return Err(Refusal::TokenRevoked);
         }
-        let early = self.issued > expected.now.plus_millis(CLOCK_SKEW_MILLIS_MAX);
+        // A clock that was set back after a revocation must not lock the holder out: its new tokens
+        // are dated at the moment of the revocation.
+        let latest = expected.now.plus_millis(CLOCK_SKEW_MILLIS_MAX);
+        let early = self.issued > latest.max(expected.not_before.unwrap_or_default());
         if early || self.expires <= expected.now {
             return Err(Refusal::TokenExpired);
         }
@@ -148,6 +151,16 @@ mod tests {
         assert_eq!(at(2_000_000), Err(Refusal::TokenExpired));
         assert_eq!(at(1_000_000 - CLOCK_SKEW_MILLIS_MAX), Ok(()));
         assert_eq!(at(1_000_000 - CLOCK_SKEW_MILLIS_MAX - 1), Err(Refusal::TokenExpired));
+    }
+
+    #[test]
+    fn a_token_dated_at_the_revocation_is_good_though_the_clock_was_set_back() {
+        let revoked = Timestamp(1_000_000);
+        let back =
+            Expectation { now: Timestamp(1_000), not_before: Some(revoked), ..expectation() };
+        assert_eq!(token().check_against(&back), Ok(()));
+        let later = FederationToken { issued: Timestamp(1_000_001), ..token() };
+        assert_eq!(later.check_against(&back), Err(Refusal::TokenExpired));
     }
 
     #[test]

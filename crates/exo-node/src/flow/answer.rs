@@ -161,8 +161,9 @@ impl Node {
         match self.jobs.remove(&job) {
             None => {}
             Some(Answering::Own(query)) => self.own_search_done(now, query, result),
-            Some(Answering::Peer { exchange, top_k, .. }) => {
+            Some(Answering::Peer { exchange, peer, top_k }) => {
                 let response = match result {
+                    _ if !self.is_active(&peer) => Response::Refused(Refusal::MemberRevoked),
                     Ok(legs) => Response::Answer { legs: self.released(legs, top_k) },
                     Err(_) => Response::Refused(Refusal::SearchFailed),
                 };
@@ -175,8 +176,9 @@ impl Node {
         match self.jobs.remove(&job) {
             None => {}
             Some(Answering::Own(query)) => self.own_terms_done(now, query, result),
-            Some(Answering::Peer { exchange, .. }) => {
+            Some(Answering::Peer { exchange, peer, .. }) => {
                 let response = match result {
+                    _ if !self.is_active(&peer) => Response::Refused(Refusal::MemberRevoked),
                     Ok(stats) => Response::Terms(stats),
                     Err(_) => Response::Refused(Refusal::SearchFailed),
                 };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use exo_crypto::{KemEpochKey, PostQuantumKeypair, Signed, Verified};
 use exo_types::limits::DESCRIPTOR_LIFE_MILLIS;
-use exo_types::{Epoch, Now, PeerAddress, PeerId, Timestamp};
+use exo_types::{Now, PeerAddress, PeerId, Timestamp};
 
 use crate::Node;
 use crate::capability::CapabilitySet;
@@ -104,7 +104,10 @@ impl Node {
         let have = self.directory.iter().map(|(peer, d)| (*peer, d.version));
         let have = have.chain([(self.me, self.descriptor.version)]).collect();
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.greeted && !session.syncing {
+        if session.syncing {
+            // What is asked already may have been answered before the news.
+            session.sync_again = true;
+        } else if session.greeted && !session.closing {
             session.syncing = true;
             let request = Request::Sync(SyncRequest { epoch, have });
             self.call(id, CallKind::Sync, request, CONTROL_TIMEOUT);
@@ -129,13 +132,19 @@ impl Node {
         }
     }
 
-    pub(crate) fn notified(&mut self, id: SessionId, exchange: ExchangeId, _epoch: Epoch) {
+    pub(crate) fn notified(&mut self, id: SessionId, exchange: ExchangeId) {
         self.respond(exchange, Response::Done);
         self.sync_with(id);
     }
 
     /// Answers what is newer here than there.
-    pub(crate) fn sync_request(&mut self, now: Now, exchange: ExchangeId, sync: SyncRequest) {
+    pub(crate) fn sync_request(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        exchange: ExchangeId,
+        sync: SyncRequest,
+    ) {
         let Some(membership) = &self.membership else {
             return self.respond(exchange, Response::Refused(Refusal::NotMember));
         };
@@ -148,7 +157,13 @@ impl Node {
             roster: (membership.roster.epoch > sync.epoch).then(|| membership.signed.clone()),
             descriptors: all.filter(newer).map(|d| d.signed().clone()).collect(),
         };
+        // Whoever asks may be ahead, and its word of that may have been lost. Descriptors are no such
+        // reason: two nodes that each refuse one of the other's would ask each other for ever.
+        let behind = sync.epoch > membership.roster.epoch;
         self.respond(exchange, Response::Synced(Box::new(synced)));
+        if behind {
+            self.sync_with(session);
+        }
     }
 
     /// Takes over what a neighbour has newer.
@@ -160,7 +175,17 @@ impl Node {
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.syncing = false;
-        let Ok(Response::Synced(synced)) = result else { return };
+        let again = std::mem::take(&mut session.sync_again);
+        if let Ok(Response::Synced(synced)) = result {
+            self.take_over(now, id, *synced);
+        }
+        if again {
+            self.sync_with(id);
+        }
+    }
+
+    fn take_over(&mut self, now: Now, id: SessionId, synced: Synced) {
+        let at = self.effects_len();
         let mut changed = false;
         if let Some(roster) = synced.roster {
             match self.apply_roster(now, roster) {
@@ -172,7 +197,7 @@ impl Node {
             changed |= self.learn_descriptor(now, descriptor);
         }
         if changed {
-            self.persist();
+            self.persist_before(at);
             self.notify_all();
             self.keep_links(now, false);
         }
@@ -241,7 +266,7 @@ impl Node {
         for id in gone {
             let reason =
                 if removed.is_some() { CloseReason::Shutdown } else { CloseReason::Revoked };
-            self.close(id, reason, false);
+            self.cut(id, reason);
         }
         if let Some(reason) = removed {
             self.joining = Joining::Ended(format!("removed from the federation: {reason}"));

@@ -73,14 +73,21 @@ impl Node {
         }
         self.membership = None;
         self.joining = Joining::Knocking(ticket);
+        self.set_join_poll(None);
         self.join_failures = 0;
         self.persist();
         self.resume_joining(now);
         Ok(())
     }
 
-    /// Dials the inviter, at the beginning and again after a restart.
+    /// Dials the inviter, at the beginning and again after a restart or a loss. An attempt under way
+    /// is given up for the new one.
     pub(crate) fn resume_joining(&mut self, _now: Now) {
+        let ours = |session: &Session| session.purpose == Purpose::Join && session.dialled;
+        let former = self.sessions.iter().filter(|(_, session)| ours(session));
+        for id in former.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.cut(id, CloseReason::Superseded);
+        }
         let Some(ticket) = self.ticket() else { return };
         let inviter = ticket.inviter;
         let address = |at: &SocketAddr| PeerAddress {
@@ -199,6 +206,8 @@ impl Node {
         let challenge = match result {
             Ok(Response::JoinChallenge(challenge)) => challenge,
             Ok(Response::Refused(refusal)) => return self.join_ends(id, refusal.says()),
+            // The session's own end says why; where only the answer was lost, knock again.
+            Err(CallFailure::Lost) => return self.join_again(now),
             _ => return self.drop_session(now, id, CloseReason::Refused),
         };
         let Joining::Knocking(ticket) = &self.joining else { return };
@@ -316,11 +325,24 @@ impl Node {
         match result {
             Ok(Response::JoinPending) => {
                 self.join_failures = 0;
-                self.set_timer(now.mono + POLL_EVERY, Timer::JoinPoll);
+                self.set_join_poll(Some(now.mono + POLL_EVERY));
             }
             Ok(Response::JoinApproved(approved)) => self.joined(now, id, *approved),
+            Ok(Response::Refused(Refusal::TicketUnknown)) => self.knock_again(now, id),
             Ok(Response::Refused(refusal)) => self.join_ends(id, refusal.says()),
+            Err(CallFailure::Lost) => self.join_again(now),
             _ => self.drop_session(now, id, CloseReason::Refused),
+        }
+    }
+
+    /// The inviter has not heard of a joiner that waits: the reveal was lost, by a crash or on its
+    /// way. The ticket is still this node's own, so it is shown once more; if it is not good either,
+    /// that ends the join.
+    fn knock_again(&mut self, now: Now, id: SessionId) {
+        if let Joining::Waiting { ticket, .. } = &self.joining {
+            self.joining = Joining::Knocking(ticket.clone());
+            self.persist();
+            self.knock(now, id);
         }
     }
 
@@ -338,6 +360,7 @@ impl Node {
             return self.join_ends(id, "the roster does not name this node");
         }
         self.joining = Joining::Idle;
+        self.set_join_poll(None);
         let at = self.effects_len();
         self.enter(now, membership, true);
         for descriptor in &approved.descriptors {
@@ -350,6 +373,7 @@ impl Node {
 
     fn join_ends(&mut self, id: SessionId, reason: &str) {
         self.joining = Joining::Ended(reason.to_owned());
+        self.set_join_poll(None);
         self.persist();
         self.close(id, CloseReason::Refused, true);
         self.event(Event::Removed(reason.to_owned()));
@@ -381,7 +405,8 @@ impl Node {
         session: &Session,
         reason: Option<CloseReason>,
     ) {
-        if !session.dialled || !self.is_inviter(&session.peer) {
+        // A session that this node closed was given up for another.
+        if !session.dialled || session.closing || !self.is_inviter(&session.peer) {
             return;
         }
         match reason {
@@ -395,6 +420,7 @@ impl Node {
     /// The inviter expects nobody: the ticket was used, revoked or has expired there.
     fn not_expected(&mut self, detail: &str) {
         self.joining = Joining::Ended(Refusal::TicketUnknown.says().to_owned());
+        self.set_join_poll(None);
         self.persist();
         self.event(Event::Removed(detail.to_owned()));
     }
@@ -419,7 +445,17 @@ impl Node {
         let wait = RECONNECT_MILLIS_MIN << self.join_failures.min(7);
         self.join_failures = self.join_failures.saturating_add(1);
         let wait = Duration::from_millis(wait.min(RECONNECT_MILLIS_MAX));
-        self.set_timer(now.mono + wait, Timer::JoinPoll);
+        self.set_join_poll(Some(now.mono + wait));
+    }
+
+    /// Sets when the inviter is asked again, in place of what was set before.
+    fn set_join_poll(&mut self, at: Option<Duration>) {
+        if let Some(before) = std::mem::replace(&mut self.join_poll_at, at) {
+            self.forget_timer(before, Timer::JoinPoll);
+        }
+        if let Some(at) = at {
+            self.set_timer(at, Timer::JoinPoll);
+        }
     }
 }
 

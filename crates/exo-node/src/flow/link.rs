@@ -1,5 +1,6 @@
 //! Keeping a session with every member: dialling, backing off, noticing silence.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use exo_crypto::Verified;
@@ -21,6 +22,8 @@ pub(crate) struct Link {
     pub(crate) failures: u32,
     /// A dial is under way.
     pub(crate) dialling: bool,
+    /// When it is dialled next; one moment at most.
+    pub(crate) redial_at: Option<Duration>,
     /// The peer was there and refused.
     pub(crate) refused: bool,
     /// Why there is no session.
@@ -36,8 +39,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A session is in use.
-    pub(crate) fn up(&mut self) {
+    fn up(&mut self) {
         self.failures = 0;
         self.refused = false;
         self.detail.clear();
@@ -58,25 +60,60 @@ impl Link {
 }
 
 impl Node {
-    /// Makes links for every active member and forgets those of others. Whoever starts or has just
-    /// joined dials at once; the others wait a little for it, so that rarely both dial.
+    /// Makes links for every active member, forgets those of others, and sees to it that each has a
+    /// session, a dial under way or a time for one. Whoever starts or has just joined dials at once;
+    /// the others wait a little for it, so that rarely both dial.
     pub(crate) fn keep_links(&mut self, now: Now, dials_first: bool) {
         let Some(membership) = &self.membership else { return };
         let roster = &membership.roster;
-        self.links.retain(|peer, _| roster.standing(peer) == Standing::Active);
-        if roster.standing(&self.me) != Standing::Active {
-            return self.links.clear();
+        let mut wanted = BTreeSet::new();
+        if roster.standing(&self.me) == Standing::Active {
+            wanted.extend(roster.active().map(|(peer, _)| *peer).filter(|peer| *peer != self.me));
+        }
+        let gone: Vec<PeerId> =
+            self.links.keys().filter(|peer| !wanted.contains(peer)).copied().collect();
+        for peer in gone {
+            self.forget_redial(peer);
+            self.links.remove(&peer);
         }
         let wait = if dials_first { Duration::ZERO } else { SECOND_DIALLER_WAITS };
-        let missing: Vec<PeerId> = roster
-            .active()
-            .map(|(peer, _)| *peer)
-            .filter(|peer| *peer != self.me && !self.links.contains_key(peer))
-            .collect();
-        for peer in missing {
-            self.links.insert(peer, Link::default());
-            self.set_timer(now.mono + wait, Timer::Redial(peer));
+        for peer in wanted {
+            let link = self.links.entry(peer).or_default();
+            if !link.dialling && link.redial_at.is_none() && !self.by_peer.contains_key(&peer) {
+                self.set_redial(peer, now.mono + wait);
+            }
         }
+    }
+
+    /// Sets when a member is dialled next, in place of what was set before.
+    fn set_redial(&mut self, peer: PeerId, at: Duration) {
+        self.forget_redial(peer);
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.redial_at = Some(at);
+            self.set_timer(at, Timer::Redial(peer));
+        }
+    }
+
+    fn forget_redial(&mut self, peer: PeerId) {
+        if let Some(at) = self.links.get_mut(&peer).and_then(|link| link.redial_at.take()) {
+            self.forget_timer(at, Timer::Redial(peer));
+        }
+    }
+
+    /// A session with a member is in use.
+    pub(crate) fn link_up(&mut self, peer: PeerId) {
+        self.forget_redial(peer);
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.up();
+        }
+    }
+
+    /// The time to dial a member again has come.
+    pub(crate) fn redial_due(&mut self, now: Now, peer: PeerId) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.redial_at = None;
+        }
+        self.redial(now, peer);
     }
 
     /// Dials a member that has no session and no dial under way.
@@ -91,7 +128,7 @@ impl Node {
     pub(crate) fn moved(&mut self, now: Now, peer: PeerId) {
         let Some(link) = self.links.get_mut(&peer) else { return };
         link.dialling = false;
-        self.set_timer(now.mono + SECOND_DIALLER_WAITS, Timer::Redial(peer));
+        self.set_redial(peer, now.mono + SECOND_DIALLER_WAITS);
     }
 
     /// Dials a member, also beside a session that has fallen silent.
@@ -145,7 +182,7 @@ impl Node {
         let wait = doubled.min(RECONNECT_MILLIS_MAX);
         // Half fixed, half drawn: members that lost the same peer do not dial it in step.
         let wait = wait / 2 + wait * jitter / (2 * u64::from(u16::MAX));
-        self.set_timer(now.mono + Duration::from_millis(wait), Timer::Redial(peer));
+        self.set_redial(peer, now.mono + Duration::from_millis(wait));
         if !was_down {
             self.event(Event::PeerUnreachable(peer, detail.to_owned()));
         }

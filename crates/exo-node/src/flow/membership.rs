@@ -172,7 +172,9 @@ impl Node {
         // not be remembered.
         self.tokens_not_before.retain(|_, at| now.wall.millis_since(*at) <= TOKEN_LIFE_MILLIS);
         if self.standing(holder) == Standing::Active {
-            self.tokens_not_before.insert(*holder, now.wall.plus_millis(1));
+            // Nor does a clock that was set back leave any good.
+            let latest = now.wall.max(self.token_issued_last);
+            self.tokens_not_before.insert(*holder, latest.plus_millis(1));
             self.persist();
         }
     }

@@ -98,15 +98,17 @@ impl Node {
         exchange: ExchangeId,
         request: Request,
     ) {
-        let greeted = self.sessions.get(&session).is_some_and(|session| session.greeted);
-        if !greeted {
+        let Some(known) = self.sessions.get(&session).filter(|session| session.greeted) else {
             return self.respond(exchange, Response::Refused(Refusal::HelloExpected));
+        };
+        if !self.is_active(&known.peer) {
+            return self.respond(exchange, Response::Refused(Refusal::MemberRevoked));
         }
         self.ask_first_token(session);
         match request {
             Request::Grant => self.grant(now, session, exchange),
-            Request::Sync(sync) => self.sync_request(now, exchange, sync),
-            Request::Notify { epoch } => self.notified(session, exchange, epoch),
+            Request::Sync(sync) => self.sync_request(now, session, exchange, sync),
+            Request::Notify { .. } => self.notified(session, exchange),
             Request::Ping => self.respond(exchange, Response::Done),
             Request::Terms(terms) => self.terms_request(now, session, exchange, terms),
             Request::Search(search) => self.search_request(now, session, exchange, *search),

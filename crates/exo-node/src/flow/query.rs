@@ -31,6 +31,7 @@ pub(crate) struct Query {
     phase: Phase,
     stats: GatheredTerms,
     sources: BTreeMap<PeerId, Source>,
+    timers: Vec<(Duration, Timer)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,22 +102,29 @@ impl Node {
         let id = QueryId::new(self.random());
         let deadline = now.mono + spec.deadline;
         let phase = if spec.target.text.is_empty() { Phase::Search } else { Phase::Terms };
-        self.set_timer(deadline, Timer::QueryDeadline(id));
         let hedge = (spec.deadline / 4).clamp(HEDGE_AFTER_MIN, HEDGE_AFTER_MAX);
-        self.set_timer(now.mono + hedge, Timer::Hedge(id));
+        let mut timers =
+            vec![(deadline, Timer::QueryDeadline(id)), (now.mono + hedge, Timer::Hedge(id))];
         if phase == Phase::Terms {
-            self.set_timer(now.mono + spec.deadline / 2, Timer::TermsDeadline(id));
+            timers.push((now.mono + spec.deadline / 2, Timer::TermsDeadline(id)));
         }
+        timers.iter().for_each(|(at, timer)| self.set_timer(*at, *timer));
         let started = now.mono;
         let stats = GatheredTerms::default();
-        self.queries.insert(id, Query { spec, started, deadline, phase, stats, sources });
+        self.queries.insert(id, Query { spec, started, deadline, phase, stats, sources, timers });
         self.ask_all(now, id);
         Ok(id)
     }
 
     /// Ends a query that nobody waits for any more.
     pub fn cancel(&mut self, id: &QueryId) {
-        self.queries.remove(id);
+        self.take_query(id);
+    }
+
+    fn take_query(&mut self, id: &QueryId) -> Option<Query> {
+        let query = self.queries.remove(id)?;
+        query.timers.iter().for_each(|(at, timer)| self.forget_timer(*at, *timer));
+        Some(query)
     }
 
     fn ask_all(&mut self, now: Now, id: QueryId) {
@@ -521,7 +529,7 @@ impl Node {
     }
 
     fn finish(&mut self, now: Now, id: QueryId) {
-        let Some(query) = self.queries.remove(&id) else { return };
+        let Some(query) = self.take_query(&id) else { return };
         let mut reports = Vec::with_capacity(query.sources.len());
         let mut answers = Vec::with_capacity(query.sources.len());
         for (peer, source) in query.sources {

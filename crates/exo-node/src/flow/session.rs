@@ -42,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) granting: bool,
     /// A call for newer things is under way.
     pub(crate) syncing: bool,
+    /// More became newer while it was.
+    pub(crate) sync_again: bool,
     /// It is being closed and takes nothing new.
     pub(crate) closing: bool,
     /// Where joining stands on this session.
@@ -66,6 +68,10 @@ impl Node {
 
     pub(crate) fn standing(&self, peer: &PeerId) -> Standing {
         self.membership.as_ref().map_or(Standing::Unknown, |m| m.roster.standing(peer))
+    }
+
+    pub(crate) fn is_active(&self, peer: &PeerId) -> bool {
+        self.standing(peer) == Standing::Active
     }
 
     pub(crate) fn session_up(
@@ -117,12 +123,12 @@ impl Node {
                 there: None,
                 granting: false,
                 syncing: false,
+                sync_again: false,
                 closing: false,
                 handshake: None,
             },
         );
-        let opening = Duration::from_millis(HANDSHAKE_TIMEOUT_MILLIS);
-        self.set_timer(now.mono + opening, Timer::SessionOpening(id));
+        self.set_timer(now.mono + OPENING, Timer::SessionOpening(id));
         match (purpose, dialled) {
             (Purpose::Member, true) => self.say_hello(now, id),
             (Purpose::Join, true) => self.knock(now, id),
@@ -243,6 +249,7 @@ impl Node {
         // Never before the moment up to which this holder's tokens are revoked: it may be that of now.
         let not_before = self.tokens_not_before.get(&peer).copied().unwrap_or_default();
         let issued = now.wall.max(not_before);
+        self.token_issued_last = self.token_issued_last.max(issued);
         let token = FederationToken {
             id,
             federation: membership.id,
@@ -330,6 +337,8 @@ impl Node {
             Ok(Response::Refused(refusal)) => {
                 return self.hello_refused(now, id, peer, refusal);
             }
+            // The session's own end says why; one that does not end is closed by its opening timer.
+            Err(CallFailure::Lost) => return,
             _ => return self.drop_session(now, id, CloseReason::Refused),
         };
         let descriptor = welcome.descriptor.verify(&key).ok();
@@ -409,14 +418,13 @@ impl Node {
     fn adopt(&mut self, now: Now, id: SessionId) {
         let Some(new) = self.sessions.get(&id).filter(|session| session.ready()) else { return };
         let (peer, dialled, opened, version) = (new.peer, new.dialled, new.opened, new.version);
-        let at_once = Duration::from_millis(HANDSHAKE_TIMEOUT_MILLIS);
         let loser =
             match self.by_peer.get(&peer).and_then(|old| Some((*old, self.sessions.get(old)?))) {
                 Some((old, _)) if old == id => None,
                 Some((old, known)) => {
                     let crossed = known.dialled != dialled
                         && known.version == version
-                        && known.opened.abs_diff(opened) < at_once;
+                        && known.opened.abs_diff(opened) < OPENING;
                     let new_stays = !crossed || dialled == (self.me < peer);
                     if new_stays { Some(old) } else { Some(id) }
                 }
@@ -428,9 +436,7 @@ impl Node {
         }
         if stays {
             let fresh = self.by_peer.insert(peer, id).is_none();
-            if let Some(link) = self.links.get_mut(&peer) {
-                link.up();
-            }
+            self.link_up(peer);
             if fresh {
                 self.event(Event::PeerActive(peer));
             }
@@ -451,15 +457,28 @@ impl Node {
         }
     }
 
-    /// Closes a session that went wrong and forgets it at once.
+    /// Closes a session at once, also one that drains.
+    pub(crate) fn cut(&mut self, id: SessionId, reason: CloseReason) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.closing = true;
+            if self.by_peer.get(&session.peer) == Some(&id) {
+                self.by_peer.remove(&session.peer);
+            }
+            self.effect(Effect::Close { session: id, reason, drain: false });
+        }
+    }
+
+    /// Closes a session that went wrong and forgets it at once: what comes over it later would be
+    /// refused, where over another session it might be answered.
     pub(crate) fn drop_session(&mut self, now: Now, id: SessionId, reason: CloseReason) {
-        self.effect(Effect::Close { session: id, reason, drain: true });
+        self.effect(Effect::Close { session: id, reason, drain: false });
         self.session_down(now, id, None);
     }
 
     pub(crate) fn session_down(&mut self, now: Now, id: SessionId, reason: Option<CloseReason>) {
         let Some(session) = self.sessions.remove(&id) else { return };
         let peer = session.peer;
+        self.forget_timer(session.opened + OPENING, Timer::SessionOpening(id));
         let lost: Vec<_> =
             self.calls.iter().filter(|(_, (of, _))| *of == id).map(|(call, _)| *call).collect();
         if self.by_peer.get(&peer) == Some(&id) {
@@ -514,6 +533,9 @@ impl Node {
         }
     }
 }
+
+/// How long a session may take until both sides have said who they are.
+const OPENING: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT_MILLIS);
 
 #[cfg(test)]
 mod tests {

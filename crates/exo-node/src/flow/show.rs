@@ -85,7 +85,39 @@ pub enum JoinStatus {
     },
 }
 
+/// How much the node holds in memory: each number is bounded, and falls when there is less to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Sessions, in whatever state.
+    pub sessions: usize,
+    /// Members that the node keeps or seeks a session with.
+    pub links: usize,
+    /// Requests sent and not answered yet.
+    pub calls: usize,
+    /// Searches and counts under way in this node's own data.
+    pub jobs: usize,
+    /// Queries of this node's own users.
+    pub queries: usize,
+    /// Timers set.
+    pub timers: usize,
+    /// Effects that the driver has not taken.
+    pub effects: usize,
+}
+
 impl Node {
+    /// How much the node holds in memory.
+    pub fn load(&self) -> Load {
+        Load {
+            sessions: self.sessions.len(),
+            links: self.links.len(),
+            calls: self.calls.len(),
+            jobs: self.jobs.len(),
+            queries: self.queries.len(),
+            timers: self.timers_len(),
+            effects: self.effects_len(),
+        }
+    }
+
     /// The federation this node belongs to.
     pub fn federation(&self) -> Option<FederationView> {
         let membership = self.membership.as_ref()?;

@@ -1,0 +1,3 @@
+//! The node from outside: simulated federations, single flows, frozen encodings.
+
+mod seeds;
