@@ -410,9 +410,8 @@ impl Node {
             return;
         }
         match reason {
-            Some(CloseReason::Refused | CloseReason::Revoked) => {
-                self.not_expected(Refusal::TicketUnknown.says());
-            }
+            Some(CloseReason::Revoked) => self.not_expected(Refusal::MemberRevoked.says()),
+            Some(CloseReason::Refused) => self.turned_away(now, Refusal::TicketUnknown.says()),
             _ => self.join_again(now),
         }
     }
@@ -436,9 +435,23 @@ impl Node {
             return;
         }
         if refused {
-            return self.not_expected(detail);
+            return self.turned_away(now, detail);
         }
         self.join_again(now);
+    }
+
+    /// The inviter closed the door without a word: it expects nobody, or it is full for a moment. A
+    /// join that people wait for does not end for the latter.
+    fn turned_away(&mut self, now: Now, detail: &str) {
+        let believed = match self.joining {
+            Joining::Waiting { .. } => REFUSALS_BELIEVED_WAITING,
+            _ => REFUSALS_BELIEVED_KNOCKING,
+        };
+        if self.join_failures < believed {
+            self.join_again(now);
+        } else {
+            self.not_expected(detail);
+        }
     }
 
     fn join_again(&mut self, now: Now) {
@@ -459,5 +472,10 @@ impl Node {
     }
 }
 
+/// Failures in a row after which a joiner that has shown no ticket yet believes that it is refused:
+/// about two seconds.
+const REFUSALS_BELIEVED_KNOCKING: u32 = 3;
+/// As above for a joiner that waits for approval: about two minutes.
+const REFUSALS_BELIEVED_WAITING: u32 = 10;
 /// How often a joiner asks whether it has been approved.
 const POLL_EVERY: Duration = Duration::from_millis(500);
