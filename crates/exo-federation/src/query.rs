@@ -171,6 +171,7 @@ impl FederatedMesh {
                 return Ok(result);
             }
         }
+        self.inner.core.check()?;
         Err(FederationError::new(ErrorCode::Internal, "the query ended without an answer"))
     }
 
@@ -186,11 +187,15 @@ impl FederatedMesh {
         core.check()?;
         // Room for every source and the end: sending never waits.
         let (to, events) = mpsc::channel(MEMBERS_MAX + 2);
-        core.drive(|node, now| {
-            let id = node.query(now, spec)?;
-            lock(&core.queries).insert(id, to);
-            Ok(events)
-        })
-        .map_err(|error: exo_node::QueryError| error.into())
+        let events = core
+            .drive(|node, now| {
+                let id = node.query(now, spec)?;
+                lock(&core.queries).insert(id, to);
+                Ok(events)
+            })
+            .map_err(|error: exo_node::QueryError| FederationError::from(error))?;
+        // The node may have broken down since it was asked first; then nothing ends the query.
+        core.check()?;
+        Ok(events)
     }
 }

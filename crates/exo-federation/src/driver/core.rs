@@ -111,6 +111,10 @@ impl Core {
         tracing::error!(%cause, "the node's state cannot be saved; it answers nothing from here on");
         // A second failure adds nothing to the first.
         let _ = self.broken.set(cause);
+        // Whoever waits hears it now, for nothing else will come.
+        lock(&self.queries).clear();
+        lock(&self.pings).clear();
+        lock(&self.responders).clear();
     }
 
     pub(crate) fn number(&self) -> u64 {
