@@ -410,15 +410,19 @@ impl Node {
             return;
         }
         match reason {
-            Some(CloseReason::Revoked) => self.not_expected(Refusal::MemberRevoked.says()),
+            Some(CloseReason::Revoked) => {
+                let why = Refusal::MemberRevoked;
+                self.not_expected(why, why.says());
+            }
             Some(CloseReason::Refused) => self.turned_away(now, Refusal::TicketUnknown.says()),
             _ => self.join_again(now),
         }
     }
 
-    /// The inviter expects nobody: the ticket was used, revoked or has expired there.
-    fn not_expected(&mut self, detail: &str) {
-        self.joining = Joining::Ended(Refusal::TicketUnknown.says().to_owned());
+    /// The inviter expects nobody: the ticket was used, revoked or has expired there; or it removed
+    /// this very key.
+    fn not_expected(&mut self, why: Refusal, detail: &str) {
+        self.joining = Joining::Ended(why.says().to_owned());
         self.set_join_poll(None);
         self.persist();
         self.event(Event::Removed(detail.to_owned()));
@@ -450,7 +454,7 @@ impl Node {
         if self.join_failures < believed {
             self.join_again(now);
         } else {
-            self.not_expected(detail);
+            self.not_expected(Refusal::TicketUnknown, detail);
         }
     }
 
