@@ -72,7 +72,7 @@ codes! {
         "Revoke invites that are not needed, or approve or reject the joiners that wait.";
     NotAMember = "not-a-member", false,
         "This node belongs to no federation yet.",
-        "Join one with `exo join`, or found one with `exo invite new`.";
+        "Join one with `exo join`, or found one with `exo invite new`; `--scope local` asks this node alone.";
     AlreadyMember = "already-member", false,
         "This node belongs to a federation already.",
         "One data directory is one node in one federation: use another `--data-dir` for another.";

@@ -50,6 +50,10 @@ impl Client {
         let Some(file) = data_dir.announced()? else {
             return Err(not_running(data_dir, "it has announced no address"));
         };
+        if !file.runs() {
+            // Nobody else who listens there now is shown the token.
+            return Err(not_running(data_dir, "the node that announced itself has ended"));
+        }
         let token = data_dir.token()?;
         let config = Agent::config_builder()
             .proxy(None) // the token must not go through anybody's proxy

@@ -113,6 +113,14 @@ impl DataDir {
     }
 }
 
+impl ApiFile {
+    /// Whether the process that announced itself is still there, as far as the system tells.
+    pub(crate) fn runs(&self) -> bool {
+        let processes = Path::new("/proc");
+        !processes.join("self").exists() || processes.join(self.pid.to_string()).exists()
+    }
+}
+
 /// Writes a file, 0600: made beside the target, then renamed, so that a reader sees all or nothing.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -206,6 +214,7 @@ mod tests {
         data_dir.announce(listen).expect("announces");
         let found = data_dir.announced().expect("reads").expect("there");
         assert_eq!((found.listen, found.pid), (listen, std::process::id()));
+        assert!(found.runs() && !ApiFile { pid: u32::MAX, ..found }.runs());
         data_dir.retract();
         assert_eq!(data_dir.announced(), Ok(None));
     }

@@ -56,6 +56,10 @@ async fn read<T: DeserializeOwned>(request: Request, max: usize) -> Result<T, Ap
     let (parts, body) = request.into_parts();
     json_kind(&parts)?;
     let bytes = bounded(&parts, body, max).await?;
+    // An array would be taken for the fields of an object in their order.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(ApiError::new(ErrorCode::InvalidArgument, "the body must be a JSON object"));
+    }
     serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::new(ErrorCode::InvalidArgument, format!("the body: {error}")))
 }

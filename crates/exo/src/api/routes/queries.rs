@@ -47,6 +47,8 @@ async fn spec(api: &Api, mut request: QueryRequest) -> Result<QuerySpec, ApiErro
     };
     let spec = request.spec(like).map_err(invalid)?;
     spec.check().map_err(|error| invalid(error.to_string()))?;
+    // A condition that can hold nowhere is the asker's mistake, not every source's.
+    exo_substrate::filter::check(&spec.filter).map_err(|error| invalid(error.to_string()))?;
     Ok(spec)
 }
 

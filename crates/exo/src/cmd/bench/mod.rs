@@ -43,3 +43,11 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
 fn broken(what: &str, error: impl std::fmt::Display) -> Failure {
     Failure::new(ErrorCode::Internal, format!("{what}: {error}"))
 }
+
+/// Parses a number that an argument bounds.
+fn within(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("must be {least} to {most}")),
+    }
+}

@@ -13,7 +13,7 @@ use exo_federation::driver::net::{NetLimits, parts};
 use super::super::broken;
 use super::super::report::Report;
 use super::side::{Dial, Dialler, Listener};
-use super::{HANDSHAKES_PER_ROUND, Pair, endpoint};
+use super::{Pair, endpoint};
 use crate::exit::Failure;
 
 /// A pair of ends and what they have taken so far.
@@ -27,18 +27,23 @@ pub(super) struct Ends {
 }
 
 /// Measures every pair, and the node's endpoint, in turns.
-pub(super) fn measure(report: &mut Report, pairs: &[Pair], rounds: usize) -> Result<(), Failure> {
+pub(super) fn measure(
+    report: &mut Report,
+    pairs: &[Pair],
+    rounds: usize,
+    batch: usize,
+) -> Result<(), Failure> {
     let mut all: Vec<Ends> = pairs.iter().map(plain).collect::<Result<_, _>>()?;
     all.push(endpoint::ends()?);
     let mut taken: Vec<(Vec<f64>, Vec<f64>)> = vec![Default::default(); all.len()];
     for round in 0..rounds + WARM_UP {
         for (ends, (clients, servers)) in all.iter().zip(&mut taken) {
             let before = ends.listener.thread_time()?;
-            let client = ends.dialler.batch(HANDSHAKES_PER_ROUND)?;
+            let client = ends.dialler.batch(batch)?;
             let server = ends.listener.thread_time()?.saturating_sub(before);
             if round >= WARM_UP {
-                clients.push(each(client));
-                servers.push(each(server));
+                clients.push(each(client, batch));
+                servers.push(each(server, batch));
             }
         }
     }
@@ -51,8 +56,8 @@ pub(super) fn measure(report: &mut Report, pairs: &[Pair], rounds: usize) -> Res
 }
 
 /// Microseconds of one connection in a batch.
-fn each(batch: Duration) -> f64 {
-    batch.as_secs_f64() * 1e6 / HANDSHAKES_PER_ROUND as f64
+fn each(time: Duration, batch: usize) -> f64 {
+    time.as_secs_f64() * 1e6 / batch as f64
 }
 
 /// Plain QUIC over a pair's TLS and the node's transport settings.

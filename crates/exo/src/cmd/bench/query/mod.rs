@@ -18,6 +18,7 @@ use exo_federation::ErrorCode;
 use exo_types::limits::DIMENSIONS_MAX;
 
 use super::report::Report;
+use super::within;
 use crate::cmd::Context;
 use crate::cmd::demo::fleet::{EndOnDrop, Processes};
 use crate::exit::Failure;
@@ -96,13 +97,6 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Report, Failure> {
     runtime.block_on(load::measure(&mut report, &federation, &data, args.load_for))?;
     runtime.block_on(federation.asker.shutdown());
     Ok(report)
-}
-
-fn within(text: &str, least: usize, most: usize) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number) if (least..=most).contains(&number) => Ok(number),
-        _ => Err(format!("must be {least} to {most}")),
-    }
 }
 
 fn nodes(text: &str) -> Result<usize, String> {
