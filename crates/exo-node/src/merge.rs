@@ -9,7 +9,10 @@ use std::cmp::Ordering;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use exo_types::{ContentHash, FederatedHit, Hit, Leg, NodeName, PeerId, Provenance, ScoreScale};
+use exo_types::{
+    ContentHash, FederatedHit, Hit, Leg, LegKind, NodeName, PeerId, Provenance, QueryTarget,
+    ScoreScale,
+};
 
 /// What one source sent.
 #[derive(Clone, Debug)]
@@ -35,15 +38,28 @@ pub fn merge(answers: Vec<SourceAnswer>, top_k: usize) -> Vec<FederatedHit> {
 }
 
 /// Why a source's answer cannot be right.
-pub fn lie(legs: &[Leg], query: &[f32], top_k: usize) -> Option<&'static str> {
+pub fn lie(legs: &[Leg], target: &QueryTarget, top_k: usize) -> Option<&'static str> {
+    let query = target.vector.as_slice();
     for leg in legs {
+        let asked = match leg.kind {
+            LegKind::Vector => !query.is_empty(),
+            LegKind::Text => !target.text.is_empty(),
+        };
+        if !asked {
+            // A scale of its own would turn the whole answer into a fusion by rank.
+            return Some("it answered what was not asked");
+        }
         if leg.hits.len() > top_k {
             return Some("it sent more results than were asked for");
         }
         if !leg.hits.is_sorted_by(|a, b| a.score >= b.score) {
             return Some("its results are not in the order of their scores");
         }
-        let ScoreScale::Vector { metric, dimensions, .. } = &leg.scale else { continue };
+        let ScoreScale::Vector { metric, dimensions, embedder } = &leg.scale else { continue };
+        let known = !embedder.is_empty() && !target.embedder.is_empty();
+        if known && *embedder != target.embedder {
+            return Some("it compared vectors of another model");
+        }
         if *dimensions as usize != query.len() {
             return Some("it compared vectors of another number of dimensions");
         }
@@ -154,7 +170,7 @@ const SCORE_TOLERANCE: f64 = 1e-3;
 
 #[cfg(test)]
 mod tests {
-    use exo_types::{CollectionName, LegKind, Metric, RecordId};
+    use exo_types::{CollectionName, Metric, RecordId};
     use proptest::prelude::*;
 
     use super::*;
@@ -250,12 +266,13 @@ mod tests {
         let mut honest = hit("a", 1.0, 1);
         honest.vector = Some(vec![2.0, 0.0]);
         let legs = |hit: Hit| vec![Leg { kind: LegKind::Vector, scale: cosine(), hits: vec![hit] }];
-        assert_eq!(lie(&legs(honest.clone()), &[1.0, 0.0], 1), None);
+        let by = |vector: &[f32]| QueryTarget::vector(vector.to_vec());
+        assert_eq!(lie(&legs(honest.clone()), &by(&[1.0, 0.0]), 1), None);
         let mut liar = honest;
         liar.vector = Some(vec![0.0, 1.0]);
-        assert!(lie(&legs(liar), &[1.0, 0.0], 1).is_some());
-        assert!(lie(&legs(hit("a", 1.0, 1)), &[1.0, 0.0], 0).is_some());
-        assert!(lie(&legs(hit("a", 1.0, 1)), &[1.0, 0.0, 0.0], 1).is_some());
+        assert!(lie(&legs(liar), &by(&[1.0, 0.0]), 1).is_some());
+        assert!(lie(&legs(hit("a", 1.0, 1)), &by(&[1.0, 0.0]), 0).is_some());
+        assert!(lie(&legs(hit("a", 1.0, 1)), &by(&[1.0, 0.0, 0.0]), 1).is_some());
     }
 
     proptest! {

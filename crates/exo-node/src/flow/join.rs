@@ -71,13 +71,24 @@ impl Node {
         if ticket.inviter == self.me {
             return Err(JoinError::OwnTicket);
         }
-        self.membership = None;
+        self.leave();
         self.joining = Joining::Knocking(ticket);
         self.set_join_poll(None);
         self.join_failures = 0;
         self.persist();
         self.resume_joining(now);
         Ok(())
+    }
+
+    /// Forgets a federation that this node no longer belongs to, and everybody in it.
+    fn leave(&mut self) {
+        self.membership = None;
+        self.directory.clear();
+        let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
+        for id in sessions {
+            self.cut(id, CloseReason::Shutdown);
+        }
+        self.forget_links();
     }
 
     /// Dials the inviter, at the beginning and again after a restart or a loss. An attempt under way
@@ -171,9 +182,6 @@ impl Node {
             return Err(Refusal::WrongFederation);
         }
         start.descriptor.verify(&session.key).map_err(|_| Refusal::Malformed)?;
-        if membership.roster.standing(&peer) == Standing::Active {
-            return Err(Refusal::TicketUnknown);
-        }
         // Names are told to holders of a ticket alone; a taken one does not spend it.
         if !self.book.is_good(&start.secret, peer, now.wall) {
             return Err(Refusal::TicketUnknown);
@@ -252,6 +260,12 @@ impl Node {
         session.handshake = Some(JoinHandshake::Revealed);
         let (peer, key) = (session.peer, session.key.clone());
         let words: Words = sas.reveal(&nonce).map_err(|_| Refusal::WordsMismatch)?;
+        if self.is_active(&peer) {
+            // A member that lost what it was told, in a crash say, is told it again.
+            self.book.spend(&peer);
+            self.persist();
+            return Ok(());
+        }
         let joiner = Joiner {
             key,
             name,

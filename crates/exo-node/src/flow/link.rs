@@ -85,6 +85,13 @@ impl Node {
         }
     }
 
+    /// Forgets every link.
+    pub(crate) fn forget_links(&mut self) {
+        let peers: Vec<PeerId> = self.links.keys().copied().collect();
+        peers.into_iter().for_each(|peer| self.forget_redial(peer));
+        self.links.clear();
+    }
+
     /// Sets when a member is dialled next, in place of what was set before.
     fn set_redial(&mut self, peer: PeerId, at: Duration) {
         self.forget_redial(peer);

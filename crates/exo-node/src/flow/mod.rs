@@ -140,8 +140,12 @@ impl Node {
             CallKind::Sync => self.synced(now, session, result),
             CallKind::Notify => {}
             CallKind::Ping { sent } => self.pinged(now, session, call, sent, &result),
-            CallKind::Terms { query, peer } => self.terms_answer(now, query, peer, &result),
-            CallKind::Search { query, peer } => self.search_answer(now, query, peer, result),
+            CallKind::Terms { query, peer } => {
+                self.terms_answer(now, session, query, peer, &result);
+            }
+            CallKind::Search { query, peer } => {
+                self.search_answer(now, session, query, peer, result);
+            }
             CallKind::JoinStart => self.join_challenged(now, session, result),
             CallKind::JoinReveal => self.join_revealed(now, session, result),
             CallKind::JoinPoll => self.join_answered(now, session, result),

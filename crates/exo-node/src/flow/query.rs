@@ -273,6 +273,7 @@ impl Node {
     pub(crate) fn terms_answer(
         &mut self,
         now: Now,
+        over: SessionId,
         id: QueryId,
         peer: PeerId,
         result: &Result<Response, CallFailure>,
@@ -289,7 +290,7 @@ impl Node {
                     query.count(peer, Some((stats, 1)));
                 }
             }
-            other => self.not_answered(now, id, peer, other),
+            other => self.not_answered(now, over, id, peer, other),
         }
         self.advance(now, id);
     }
@@ -297,6 +298,7 @@ impl Node {
     pub(crate) fn search_answer(
         &mut self,
         now: Now,
+        over: SessionId,
         id: QueryId,
         peer: PeerId,
         result: Result<Response, CallFailure>,
@@ -308,7 +310,7 @@ impl Node {
         match result {
             Ok(Response::Answer { legs }) => {
                 let round_trip = source.asked.map(|(_, at)| now.mono.saturating_sub(at));
-                match lie(&legs, &query.spec.target.vector, query.spec.top_k) {
+                match lie(&legs, &query.spec.target, query.spec.top_k) {
                     None => self.answered(now, id, peer, legs),
                     Some(what) => self.settle(
                         now,
@@ -323,7 +325,7 @@ impl Node {
                     self.measured(peer, round_trip);
                 }
             }
-            other => self.not_answered(now, id, peer, &other),
+            other => self.not_answered(now, over, id, peer, &other),
         }
         self.advance(now, id);
     }
@@ -332,10 +334,16 @@ impl Node {
     fn not_answered(
         &mut self,
         now: Now,
+        over: SessionId,
         id: QueryId,
         peer: PeerId,
         result: &Result<Response, CallFailure>,
     ) {
+        let source = self.queries.get(&id).and_then(|query| query.sources.get(&peer));
+        if source.and_then(|source| source.asked).is_some_and(|(asked, _)| asked != over) {
+            // The question was put again over another session, whose answer counts.
+            return;
+        }
         let attempts = self.attempts(&id, &peer);
         let (status, detail) = match result {
             Ok(Response::Refused(refusal)) => {

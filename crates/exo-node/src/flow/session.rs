@@ -87,13 +87,10 @@ impl Node {
         if dialled && let Some(link) = self.links.get_mut(&peer) {
             link.dialling = false;
         }
-        let of_peer = self.sessions.values().filter(|session| session.peer == peer).count();
         let joining = |session: &&Session| session.purpose == Purpose::Join && !session.dialled;
         let joiners = self.sessions.values().filter(joining).count();
         let refuse = match (purpose, self.standing(&peer)) {
-            _ if self.sessions.len() >= SESSIONS_MAX || of_peer >= SESSIONS_PER_PEER_MAX => {
-                Some(CloseReason::Refused)
-            }
+            _ if self.sessions.len() >= SESSIONS_MAX => Some(CloseReason::Refused),
             (Purpose::Member, Standing::Active) => None,
             (_, Standing::Revoked) => Some(CloseReason::Revoked),
             (Purpose::Member, Standing::Unknown) => Some(CloseReason::Refused),
@@ -106,6 +103,7 @@ impl Node {
         if let Some(reason) = refuse {
             return self.effect(Effect::Close { session: id, reason, drain: false });
         }
+        self.make_room(peer);
         self.heard(now, peer);
         self.sessions.insert(
             id,
@@ -133,6 +131,21 @@ impl Node {
             (Purpose::Member, true) => self.say_hello(now, id),
             (Purpose::Join, true) => self.knock(now, id),
             (_, false) => {}
+        }
+    }
+
+    /// A peer that restarts again and again leaves dead sessions behind, which must not keep it out:
+    /// its oldest one goes, the one in use last.
+    fn make_room(&mut self, peer: PeerId) {
+        let open = |session: &Session| session.peer == peer && !session.closing;
+        let of_peer: Vec<SessionId> =
+            self.sessions.iter().filter(|(_, s)| open(s)).map(|(id, _)| *id).collect();
+        if of_peer.len() >= SESSIONS_PER_PEER_MAX {
+            let in_use = self.by_peer.get(&peer);
+            let spare = of_peer.iter().find(|id| Some(*id) != in_use).or(of_peer.first());
+            if let Some(oldest) = spare.copied() {
+                self.cut(oldest, CloseReason::Superseded);
+            }
         }
     }
 

@@ -497,7 +497,8 @@ impl World {
         let load = node.load();
         let peers = self.hosts.len();
         let bad = |what: &str| Err(Violation(format!("n{h} holds too many {what}: {load:?}")));
-        if load.sessions > peers * exo_types::limits::SESSIONS_PER_PEER_MAX {
+        // As many again may be on their way out.
+        if load.sessions > 2 * peers * exo_types::limits::SESSIONS_PER_PEER_MAX {
             return bad("sessions");
         }
         if load.calls > 64 + load.queries * peers * 2 + load.sessions * 8 {

@@ -1,0 +1,211 @@
+//! Sessions between members: news that crosses, members removed while something is under way, peers
+//! that come again and again.
+
+use std::time::Duration;
+
+use exo_node::effect::{Input, Purpose, SessionId};
+use exo_node::wire::{CloseReason, Request, Response, SearchRequest, TermsRequest};
+use exo_types::limits::SESSIONS_PER_PEER_MAX;
+use exo_types::{Filter, QueryTarget, TokenId};
+
+use crate::wires::{Pending, Wires};
+
+fn token(wires: &Wires, of: usize, at: usize) -> TokenId {
+    wires.node(of).token_at(&wires.peer(at)).expect("holds a token").id
+}
+
+fn search(token: TokenId) -> Request {
+    Request::Search(Box::new(SearchRequest {
+        token,
+        collection: None,
+        target: QueryTarget::vector(vec![1.0, 0.0]),
+        filter: Filter::default(),
+        top_k: 3,
+        terms: None,
+        vectors: false,
+    }))
+}
+
+fn deliver(wires: &mut Wires, call: exo_node::effect::CallId) -> Option<Response> {
+    wires.step(|what| matches!(what, Pending::Request { call: of, .. } if *of == call));
+    wires.answer(call)
+}
+
+#[test]
+fn a_member_removed_during_its_search_gets_no_answer() {
+    let mut wires = Wires::federation(2);
+    let session = wires.session(0, 1).expect("a session");
+    let of_member = token(&wires, 1, 0);
+    let terms = TermsRequest { token: of_member, collection: None, text: "moth".to_owned() };
+    for request in [search(of_member), Request::Terms(terms)] {
+        let call = wires.ask(1, 0, session, request);
+        assert_eq!(deliver(&mut wires, call), None, "the search is under way");
+    }
+    let peer = wires.peer(1);
+    wires.drive(0, |node, now| node.revoke(now, &peer, "gone")).expect("revokes");
+    let found = |what: &Pending| matches!(what, Pending::Search { .. } | Pending::Terms { .. });
+    while wires.step(found) {}
+    let told = wires.pending.iter().filter(|what| {
+        matches!(
+            what,
+            Pending::Response { response: Response::Answer { .. } | Response::Terms(_), .. }
+        )
+    });
+    assert_eq!(told.count(), 0);
+}
+
+#[test]
+fn a_member_removed_while_its_old_session_drains_learns_nothing_on_it() {
+    let mut wires = Wires::federation(2);
+    let old = wires.session(0, 1).expect("a session");
+    wires.pass(Duration::from_secs(6));
+    // A second session takes the first one's place, which may still finish what is under way.
+    wires.connect(1, 0, Purpose::Member);
+    wires.run();
+    let drains = |what: &Pending| matches!(what, Pending::Close { at: 0, drain: true, .. });
+    assert!(wires.pending.iter().any(drains), "{:?}", wires.pending);
+    let peer = wires.peer(1);
+    wires.drive(0, |node, now| node.revoke(now, &peer, "gone")).expect("revokes");
+    let cut = wires.pending.iter().filter(|what| {
+        matches!(what, Pending::Close { at: 0, reason: CloseReason::Revoked, drain: false, .. })
+    });
+    assert_eq!(cut.count(), 2, "both sessions are cut at once");
+    for request in [
+        Request::Sync(exo_node::wire::SyncRequest { epoch: exo_types::Epoch(0), have: Vec::new() }),
+        Request::Grant,
+        Request::Ping,
+        search(TokenId::new([1; 16])),
+    ] {
+        let call = wires.ask(1, 0, old, request);
+        let answer = deliver(&mut wires, call);
+        assert!(matches!(answer, Some(Response::Refused(_))), "{answer:?}");
+    }
+}
+
+#[test]
+fn news_that_comes_while_older_news_is_fetched_is_fetched_too() {
+    let mut wires = Wires::federation(2);
+    let epoch = |wires: &Wires, at: usize| wires.node(at).federation().expect("member").epoch;
+    let session = wires.session(1, 0).expect("a session");
+    // The member asks for news and is answered before there are any.
+    let told = Request::Notify { epoch: epoch(&wires, 0) };
+    let call = wires.ask(0, 1, session, told.clone());
+    deliver(&mut wires, call);
+    let sync = |what: &Pending| matches!(what, Pending::Request { request: Request::Sync(_), .. });
+    assert!(wires.step(sync), "the member asks");
+    // Then a third node is admitted, and the word of it overtakes the answer.
+    let answers =
+        |what: &Pending| matches!(what, Pending::Response { response: Response::Synced(_), .. });
+    let held = wires.pending.iter().position(answers).expect("the answer is on its way");
+    let held = wires.pending.remove(held).expect("is there");
+    let peer = wires.peer(1);
+    wires
+        .drive(0, |node, now| node.invite(now, 60_000, true, &[([10, 0, 0, 0], 1).into()]))
+        .expect("invites");
+    let before = epoch(&wires, 0);
+    wires.drive(0, |node, now| {
+        node.revoke_tokens(now, &peer);
+    });
+    admit_somebody(&mut wires);
+    assert!(epoch(&wires, 0) > before);
+    let notify = |what: &Pending| {
+        matches!(what, Pending::Request { to: 1, request: Request::Notify { .. }, .. })
+    };
+    assert!(wires.step(notify), "the word of it arrives");
+    wires.pending.push_front(held);
+    wires.run();
+    assert_eq!(epoch(&wires, 1), epoch(&wires, 0));
+}
+
+/// The founder admits a node that is not on the wires.
+fn admit_somebody(wires: &mut Wires) {
+    let mut other = Wires::new(9);
+    let key = other.hosts[8].keypair.public().clone();
+    let ticket = wires.invite(true);
+    let session = SessionId(1 << 45);
+    let up = |dialled| Input::SessionUp {
+        session,
+        key: key.clone(),
+        dialled,
+        purpose: Purpose::Join,
+        exporter: [3; 32],
+    };
+    wires.input(0, up(false));
+    other.drive(8, |node, now| node.join(now, ticket)).expect("joins");
+    other.pending.clear();
+    let founder = wires.hosts[0].keypair.public().clone();
+    other.now = wires.now;
+    let to_founder = Input::SessionUp {
+        session,
+        key: founder,
+        dialled: true,
+        purpose: Purpose::Join,
+        exporter: [3; 32],
+    };
+    other.introduce(8, session, 0);
+    other.input(8, to_founder);
+    for _ in 0..2 {
+        let (call, request) = other.take_request(8).expect("the joiner asks");
+        let asked = wires.ask(8, 0, session, request);
+        let answer = deliver(wires, asked).expect("the founder answers");
+        other.input(8, Input::Response { call, result: Ok(answer) });
+    }
+}
+
+#[test]
+fn a_member_behind_hears_of_news_when_it_is_asked_for_its_own() {
+    let mut wires = Wires::federation(2);
+    admit_somebody(&mut wires);
+    // Word of it is lost.
+    wires.pending.retain(|what| !matches!(what, Pending::Request { to: 1, .. }));
+    let session = wires.session(1, 0).expect("a session");
+    let epoch = wires.node(0).federation().expect("member").epoch;
+    let ask = Request::Sync(exo_node::wire::SyncRequest { epoch, have: Vec::new() });
+    let call = wires.ask(0, 1, session, ask);
+    deliver(&mut wires, call);
+    wires.run();
+    assert_eq!(wires.node(1).federation().expect("member").epoch, epoch);
+}
+
+#[test]
+fn a_peer_that_connects_again_and_again_is_heard_and_holds_few_sessions() {
+    let mut wires = Wires::federation(2);
+    let key = wires.hosts[1].keypair.public().clone();
+    for number in 0..20 {
+        let up = Input::SessionUp {
+            session: SessionId((1 << 40) + number),
+            key: key.clone(),
+            dialled: false,
+            purpose: Purpose::Member,
+            exporter: [0; 32],
+        };
+        wires.input(0, up);
+    }
+    let newest = (1 << 40) + 20 - SESSIONS_PER_PEER_MAX as u64 + 1;
+    let closed = |what: &Pending| match what {
+        Pending::Close { at: 0, session, .. } => Some(session.0),
+        _ => None,
+    };
+    let closed: Vec<u64> = wires.pending.iter().filter_map(closed).collect();
+    assert!(closed.iter().all(|session| *session < newest), "the newest stay: {closed:?}");
+    assert_eq!(closed.len(), 20 + 1 - SESSIONS_PER_PEER_MAX);
+}
+
+#[test]
+fn a_peer_whose_sessions_fail_again_and_again_is_dialled_once_at_a_time() {
+    let mut wires = Wires::federation(2);
+    let session = wires.session(0, 1).expect("a session");
+    wires.crash(1);
+    wires.end(0, session, None);
+    let key = wires.hosts[1].keypair.public().clone();
+    for number in 0..100 {
+        let session = SessionId((1 << 40) + number);
+        let key = key.clone();
+        let (purpose, exporter) = (Purpose::Member, [0; 32]);
+        wires.input(0, Input::SessionUp { session, key, dialled: false, purpose, exporter });
+        wires.input(0, Input::SessionDown { session, reason: None });
+    }
+    let load = wires.node(0).load();
+    assert!(load.timers <= 2, "one to dial it, one for upkeep: {load:?}");
+    assert_eq!(load.sessions, 0);
+}
