@@ -261,7 +261,8 @@ async fn a_query_out_of_bounds_is_refused_before_anybody_is_asked() {
     let federation = Federation::of(1).await;
     let node = federation.founder();
     one_moth_each(&federation.nodes).await;
-    let wrong: [(&str, fn(&mut QuerySpec)); 10] = [
+    type Change = fn(&mut QuerySpec);
+    let wrong: [(&str, Change); 10] = [
         ("no results", |q| q.top_k = 0),
         ("too many results", |q| q.top_k = 1001),
         ("endless results", |q| q.top_k = usize::MAX),

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use exo_federation::{FederatedMesh, PeerState, QueryEvent, QuerySpec, SourceStatus};
+use exo_federation::{ErrorCode, FederatedMesh, PeerState, QueryEvent, QuerySpec, SourceStatus};
 use exo_node::wire::{Request, Response};
 
 use super::actor::{Actor, Reply, answer, leg};
@@ -56,6 +56,38 @@ async fn a_member_that_falls_silent_costs_one_deadline_and_comes_back_whole() {
     })
     .await;
     assert_eq!(answer.results.len(), 3);
+}
+
+#[tokio::test]
+async fn a_short_outage_within_the_deadline_costs_time_and_nothing_else() {
+    let net = Net::default();
+    let all = net.federation(3).await;
+    let [asker, _, lost] = &nodes(&all)[..] else { panic!("three") };
+    one_moth_each(&nodes(&all)).await;
+    for make in [by_vector, by_text] {
+        net.cut(lost);
+        let mut query = make();
+        query.deadline = Duration::from_secs(8);
+        let mut events = asker.federated_query_events(query).expect("begins");
+        if make().target.text.is_empty() {
+            // The others have answered, the lost one cannot have.
+            for _ in 0..2 {
+                let Some(QueryEvent::Source(report)) = events.recv().await else { panic!() };
+                assert_ne!(report.peer, lost.peer_id());
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        net.mend(lost);
+        let answer = loop {
+            match events.recv().await.expect("ends") {
+                QueryEvent::Source(_) => {}
+                QueryEvent::Done(answer) => break answer,
+            }
+        };
+        assert!(answer.complete, "{:?}", answer.sources);
+        assert_eq!(answer.results.len(), 3);
+        assert!(answer.elapsed < Duration::from_secs(5), "{:?}", answer.elapsed);
+    }
 }
 
 #[tokio::test]
@@ -277,6 +309,44 @@ async fn a_query_under_way_when_its_member_stops_ends_early_and_says_so() {
     let Some(QueryEvent::Done(result)) = events.recv().await else { panic!("no end") };
     assert!(result.elapsed < Duration::from_secs(3), "{:?}", result.elapsed);
     assert_eq!(result.results.len(), 2);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_save_its_state_says_so_and_leaves_nobody_waiting() {
+    let federation = Federation::of(2).await;
+    one_moth_each(&federation.nodes).await;
+    let founder = federation.founder();
+    let slow = Actor::join(founder, "slow", |request| match request {
+        Request::Search(_) => Reply::Silence,
+        _ => Reply::Usual,
+    })
+    .await;
+    until("the slow one is active", || {
+        (state(founder, &slow.peer_id()) == Some(PeerState::Active)).then_some(())
+    })
+    .await;
+    let mut query = by_vector();
+    query.deadline = Duration::from_secs(30);
+    let mut events = founder.federated_query_events(query).expect("begins");
+    // A directory stands where the next state would be written.
+    std::fs::create_dir(federation.homes[0].path().join("state.new")).expect("makes it");
+    let peer = federation.nodes[1].peer_id();
+    let error = founder.revoke(&peer, "").expect_err("cannot be saved");
+    assert_eq!(error.code, ErrorCode::Io);
+    let began = Instant::now();
+    while let Some(event) = events.recv().await {
+        assert!(matches!(event, QueryEvent::Source(_)), "{event:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let error = founder.federated_query(by_vector()).await.expect_err("is out of order");
+    assert_eq!(error.code, ErrorCode::Io);
+    assert_eq!(founder.status().await.expect_err("is out of order").code, ErrorCode::Io);
+    // What was not saved was not told either.
+    assert_eq!(state(&federation.nodes[1], &founder.peer_id()), Some(PeerState::Active));
+    let mut query = by_vector();
+    query.deadline = Duration::from_millis(300);
+    let answer = ask(&federation.nodes[1], query).await;
+    assert_ne!(of(&answer, &founder.peer_id()).status, SourceStatus::Answered);
 }
 
 #[tokio::test]

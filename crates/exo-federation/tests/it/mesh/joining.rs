@@ -9,6 +9,7 @@ use exo_node::refusal::Refusal;
 use exo_node::roster::Genesis;
 use exo_node::ticket::Ticket;
 use exo_node::wire::{JoinChallenge, Request, Response, SyncRequest, TermsRequest};
+use exo_types::limits::JOINERS_PENDING_MAX;
 use exo_types::{Epoch, Timestamp, TokenId, Wire};
 
 use super::nodes::{
@@ -22,7 +23,7 @@ async fn only_the_joiners_words_admit_it() {
     let (a, b) = (Home::new("inviter"), Home::new("joiner"));
     let (inviter, joiner) = (a.open().await, b.open().await);
     joiner.join(&invite(&inviter, false)).expect("begins");
-    let words = pending_words(&joiner).await;
+    let words = pending_words(&inviter, &joiner).await;
     assert_eq!(words.split(' ').count(), 4);
     assert_eq!(state(&inviter, &joiner.peer_id()), Some(PeerState::Pending));
 
@@ -61,7 +62,7 @@ async fn a_pending_joiner_gets_nothing_but_refusals() {
     let (a, b) = (Home::new("inviter"), Home::new("joiner"));
     let (inviter, joiner) = (a.open().await, b.open().await);
     joiner.join(&invite(&inviter, false)).expect("begins");
-    pending_words(&joiner).await;
+    pending_words(&inviter, &joiner).await;
     stop(joiner).await;
 
     let raw = Raw::new(b.identity());
@@ -102,7 +103,7 @@ async fn a_ticket_is_good_for_one_key() {
     let (first, second) = (Home::new("first"), Home::new("second"));
     let (first, second) = (first.open().await, second.open().await);
     first.join(&ticket).expect("begins");
-    let words = pending_words(&first).await;
+    let words = pending_words(federation.founder(), &first).await;
     second.join(&ticket).expect("begins");
     assert!(refused(&second).await.contains("ticket"), "{:?}", second.join_status());
     // The second one's attempt changes nothing for the first.
@@ -257,7 +258,7 @@ async fn a_pending_join_survives_restarts_of_both_sides() {
     // The joiner knows the inviter by the address on its ticket, so that must not change.
     a.listen_at(inviter.mesh_listen());
     joiner.join(&invite(&inviter, false)).expect("begins");
-    let words = pending_words(&joiner).await;
+    let words = pending_words(&inviter, &joiner).await;
 
     stop(joiner).await;
     let joiner = b.open().await;
@@ -283,12 +284,41 @@ async fn a_pending_join_survives_restarts_of_both_sides() {
 }
 
 #[tokio::test]
+async fn a_crowd_of_strangers_does_not_end_a_join_that_waits() {
+    let (a, b) = (Home::new("inviter"), Home::new("joiner"));
+    let (inviter, joiner) = (a.open().await, b.open().await);
+    joiner.join(&invite(&inviter, false)).expect("begins");
+    let words = pending_words(&inviter, &joiner).await;
+    stop(joiner).await;
+
+    // All places for joiners are taken when it comes back, and the door is closed in its face.
+    let crowd: Vec<_> = (0..JOINERS_PENDING_MAX).map(|_| Raw::stranger()).collect();
+    let mut channels = Vec::new();
+    for stranger in &crowd {
+        channels.push(stranger.dial(&inviter, Purpose::Join).await);
+    }
+    let late = Raw::stranger();
+    let turned_away = late.dial(&inviter, Purpose::Join).await;
+    assert_eq!(close_code(&turned_away).await, 2);
+    let joiner = b.open().await;
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(1_200) {
+        assert_eq!(joiner.join_status(), JoinStatus::Pending { words: words.clone() });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(channels.iter().all(|channel| !channel.is_closed()), "it was full all the time");
+    drop((crowd, channels));
+    inviter.approve(&words).expect("admits");
+    all_active(&[inviter, joiner]).await;
+}
+
+#[tokio::test]
 async fn a_rejected_joiner_is_told_so_and_its_ticket_is_spent() {
     let (a, b) = (Home::new("inviter"), Home::new("joiner"));
     let (inviter, joiner) = (a.open().await, b.open().await);
     let ticket = invite(&inviter, false);
     joiner.join(&ticket).expect("begins");
-    let words = pending_words(&joiner).await;
+    let words = pending_words(&inviter, &joiner).await;
     inviter.reject(&joiner.peer_id()).expect("rejects");
     assert!(refused(&joiner).await.contains("rejected"), "{:?}", joiner.join_status());
     assert_eq!(inviter.approve(&words).expect_err("no more").code, ErrorCode::WordsUnknown);
@@ -299,7 +329,7 @@ async fn a_rejected_joiner_is_told_so_and_its_ticket_is_spent() {
 
     // A new ticket is a new decision.
     joiner.join(&invite(&inviter, false)).expect("begins again");
-    let words = pending_words(&joiner).await;
+    let words = pending_words(&inviter, &joiner).await;
     inviter.approve(&words).expect("admits");
     all_active(&[inviter, joiner]).await;
 }

@@ -12,6 +12,8 @@ use super::actor::{Actor, Reply, answer, encoded, leg};
 use super::nodes::{
     Federation, admit, ask, by_text, by_vector, ids, of, one_moth_each, state, until,
 };
+use super::raw::Raw;
+use crate::net::rogue::Rogue;
 
 /// Two honest members, and one that says what it is told to.
 struct Setting {
@@ -120,6 +122,59 @@ async fn a_lying_answer_fails_its_source_and_no_other() {
     let answer = ask(setting.asker(), by_vector()).await;
     assert!(answer.complete, "{:?}", answer.sources);
     assert_eq!((answer.results.len(), ids(&answer).contains(&"lie:0")), (3, true));
+}
+
+#[tokio::test]
+async fn an_answer_that_announces_more_than_a_frame_holds_fails_its_source_at_once() {
+    let federation = Federation::of(2).await;
+    one_moth_each(&federation.nodes).await;
+    let node = federation.founder();
+    let actor = Actor::idle(Raw::stranger(), node, "huge", |_| Reply::Usual).await;
+    let huge = actor.peer_id();
+    let rogue = Rogue::like(&actor.raw.keypair);
+    let (_endpoint, connection) = rogue.dial(node.mesh_listen()).await.expect("connects");
+    let hello = actor.raw.hello(super::nodes::federation(node).await.id);
+    let ask = async |request: &Request| {
+        let (mut to, mut from) = connection.open_bi().await.expect("opens");
+        let body = request.to_wire().expect("encodes");
+        let len = u32::try_from(body.len()).expect("is short").to_be_bytes();
+        to.write_all(&[&len, body.as_slice()].concat()).await.expect("is read");
+        to.finish().expect("is open");
+        let answer = from.read_to_end(1 << 20).await.expect("is answered");
+        Response::from_wire(&answer[4..]).expect("decodes")
+    };
+    let answer = ask(&Request::Hello(Box::new(hello))).await;
+    assert!(matches!(answer, Response::Welcome(_)), "{answer:?}");
+    // The node asks for its token over the same connection before it answers the first request.
+    let (serving, peer) = (connection.clone(), node.peer_id());
+    tokio::spawn(async move {
+        while let Ok((mut to, mut from)) = serving.accept_bi().await {
+            let request = from.read_to_end(1 << 20).await.expect("is whole");
+            let request = Request::from_wire(&request[4..]).expect("decodes");
+            let frame = match &request {
+                Request::Search(_) => [&[0xff; 4], [0; 1000].as_slice()].concat(),
+                request => {
+                    let body = encoded(&actor.usual(peer, request));
+                    let len = u32::try_from(body.len()).expect("is short").to_be_bytes();
+                    [&len, body.as_slice()].concat()
+                }
+            };
+            to.write_all(&frame).await.expect("is read");
+            if matches!(request, Request::Search(_)) {
+                // The rest of the 4 GiB may come for as long as it likes.
+                tokio::spawn(async move { to.stopped().await });
+            } else {
+                to.finish().expect("is open");
+            }
+        }
+    });
+    assert_eq!(ask(&Request::Ping).await, Response::Done);
+    until("it is active", || (state(node, &huge) == Some(PeerState::Active)).then_some(())).await;
+    let answer = super::nodes::ask(node, by_vector()).await;
+    let report = of(&answer, &huge);
+    assert_eq!(report.status, SourceStatus::Failed, "{report:?}");
+    assert_eq!(answer.results.len(), 2);
+    assert!(answer.elapsed < Duration::from_secs(1), "{:?}", answer.elapsed);
 }
 
 #[tokio::test]

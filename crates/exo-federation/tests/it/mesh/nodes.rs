@@ -10,8 +10,8 @@ use exo_crypto::{PostQuantumKeypair, load_identity};
 use exo_federation::{
     CollectionName, CollectionPolicy, CollectionSpec, Config, ErrorCode, FederatedMesh,
     FederatedResult, FederationScope, FederationView, InviteOptions, JoinStatus, Metric, NewRecord,
-    NodeName, PeerState, QuerySpec, QueryTarget, Record, RecordId, SourceReport, content_hash,
-    join_federation,
+    NodeName, PeerState, PeerView, QuerySpec, QueryTarget, Record, RecordId, SourceReport,
+    content_hash, join_federation,
 };
 use exo_types::PeerId;
 
@@ -150,10 +150,17 @@ pub(super) fn state(node: &FederatedMesh, peer: &PeerId) -> Option<PeerState> {
     node.peers().into_iter().find(|view| view.peer == *peer).map(|view| view.state)
 }
 
-/// The words a joiner waits with.
-pub(super) async fn pending_words(node: &FederatedMesh) -> String {
-    until("the joiner waits with its words", || match node.join_status() {
-        JoinStatus::Pending { words } => Some(words),
+/// The words a joiner waits with, once its inviter has them as well.
+pub(super) async fn pending_words(inviter: &FederatedMesh, joiner: &FederatedMesh) -> String {
+    until("the joiner waits with its words", || match joiner.join_status() {
+        JoinStatus::Pending { words } => {
+            let waits = |peer: &PeerView| {
+                peer.peer == joiner.peer_id()
+                    && peer.state == PeerState::Pending
+                    && peer.detail != "rejected"
+            };
+            inviter.peers().iter().any(waits).then_some(words)
+        }
         _ => None,
     })
     .await

@@ -98,6 +98,15 @@ async fn a_removed_member_is_out_at_once_everywhere_and_is_told_so() {
         let source = of(&answer, &node.peer_id());
         assert_eq!(source.status, SourceStatus::Refused, "{source:?}");
     }
+    // The key is what was removed: a new ticket does not bring it back, and it is told why.
+    removed.join(&invite(founder, true)).expect("begins");
+    until("it is told why", || match removed.join_status() {
+        JoinStatus::Refused { reason } => Some(reason.contains("membership was revoked")),
+        _ => None,
+    })
+    .await
+    .then_some(())
+    .expect("names the removal");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ mod paths;
 mod proxy;
 mod requests;
 mod restart;
-mod rogue;
+pub(crate) mod rogue;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -24,7 +24,7 @@ pub(super) const CLASSICAL: &[&dyn SupportedKxGroup] =
     &[kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
 
 /// What a rogue presents and offers.
-pub(super) struct Rogue {
+pub(crate) struct Rogue {
     pub(super) groups: &'static [&'static dyn SupportedKxGroup],
     pub(super) key: Option<CertifiedKey>,
     pub(super) alpn: &'static [u8],
@@ -32,7 +32,7 @@ pub(super) struct Rogue {
 
 impl Rogue {
     /// As good as a real peer, but for what the test changes.
-    pub(super) fn like(identity: &PostQuantumKeypair) -> Self {
+    pub(crate) fn like(identity: &PostQuantumKeypair) -> Self {
         Self { groups: HYBRID, key: Some(own_key(identity)), alpn: b"exo/1" }
     }
 
@@ -58,7 +58,7 @@ impl Rogue {
     }
 
     /// Dials `to` and returns what came of the handshake on this side.
-    pub(super) async fn dial(
+    pub(crate) async fn dial(
         self,
         to: SocketAddr,
     ) -> Result<(quinn::Endpoint, quinn::Connection), quinn::ConnectionError> {
