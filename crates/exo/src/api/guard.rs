@@ -6,14 +6,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use axum::body::{Body, BodyDataStream, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::uri::Authority;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use exo_federation::ErrorCode;
-use futures::Stream;
+use hyper::body::{Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
@@ -119,21 +119,31 @@ fn own(authority: &str, listen: SocketAddr, remote: bool) -> bool {
 /// runs.
 fn hold(response: Response, permit: Option<OwnedSemaphorePermit>) -> Response {
     let Some(permit) = permit else { return response };
-    let (parts, body) = response.into_parts();
-    let held = Held { inner: body.into_data_stream(), _permit: permit };
-    Response::from_parts(parts, Body::from_stream(held))
+    response.map(|inner| Body::new(Held { inner, _permit: permit }))
 }
 
 struct Held {
-    inner: BodyDataStream,
+    inner: Body,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Stream for Held {
-    type Item = Result<Bytes, axum::Error>;
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.inner).poll_next(context)
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 

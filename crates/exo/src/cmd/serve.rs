@@ -7,7 +7,8 @@ use std::time::Duration;
 use exo_federation::{Config, ErrorCode, FederatedMesh};
 use exo_types::PeerId;
 use exo_types::limits::DRAIN_MILLIS_MAX;
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use sd_notify::NotifyState;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,6 +48,7 @@ pub(crate) struct ReadyDoc {
 pub(crate) fn run(context: &Context, args: Args) -> Outcome {
     let config = Config::load(context.data_dir.path())?;
     check_api_address(&config, args.allow_remote_api)?;
+    no_core_files();
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|error| Failure::new(ErrorCode::Internal, format!("metrics: {error}")))?;
@@ -64,7 +66,7 @@ async fn serve(
     data_dir: &DataDir,
     config: &Config,
     args: Args,
-    metrics: metrics_exporter_prometheus::PrometheusHandle,
+    metrics: PrometheusHandle,
 ) -> Outcome {
     // Watched from the first moment, so that a signal while opening is not lost.
     let mut signals = Signals::new()?;
@@ -80,9 +82,10 @@ async fn serve(
         }
     };
     let listen = server.listen();
-    let api = Api::new(mesh.clone(), token, listen, args.allow_remote_api, Some(metrics));
+    let api = Api::new(mesh.clone(), token, listen, args.allow_remote_api, Some(metrics.clone()));
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.serve(api.clone(), stopped));
+    tokio::spawn(upkeep(metrics));
     if let Err(failure) = ready(data_dir, &mesh, listen, args.ready_file.as_deref()) {
         mesh.shutdown().await;
         return Err(failure);
@@ -109,6 +112,23 @@ async fn serve(
     }
     tracing::info!("stopped");
     Ok(Exit::Ok)
+}
+
+/// Folds what the histograms have collected, so that they do not grow while nobody reads them.
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut every = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        every.tick().await;
+        metrics.run_upkeep();
+    }
+}
+
+/// A core file would hold keys: none is written, whatever the shell's limit.
+fn no_core_files() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%error, "core files are not switched off");
+    }
 }
 
 /// An API that others reach is a decision, never an accident.
@@ -192,3 +212,6 @@ fn abort_on_second_signal(mut signals: Signals) {
         std::process::exit(i32::from(Exit::Interrupted as u8));
     });
 }
+
+/// How often histograms are folded.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);

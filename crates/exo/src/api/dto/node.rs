@@ -93,8 +93,8 @@ pub(crate) enum JoinState {
     Refused,
 }
 
-/// A request to join.
-#[derive(Debug, Serialize, Deserialize)]
+/// A request to join. A ticket is a secret: there is no Debug.
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JoinRequest {
     /// The ticket, `exo1…`.
@@ -113,8 +113,8 @@ pub(crate) struct InviteRequest {
     pub(crate) auto_approve: bool,
 }
 
-/// A new invite, `exo.invite/1`: the ticket is shown this once.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A new invite, `exo.invite/1`: the ticket is shown this once. A ticket is a secret: no Debug.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NewInviteDoc {
     /// Its id.
     pub(crate) id: String,

@@ -8,7 +8,7 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use exo_federation::ErrorCode;
 use exo_federation::view::QueryEvent;
-use exo_types::QuerySpec;
+use exo_types::{FederatedResult, QuerySpec};
 use serde::Serialize;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,12 +26,14 @@ pub(crate) async fn query(
     Json(request): Json<QueryRequest>,
 ) -> Result<Response, ApiError> {
     let spec = spec(&api, request).await?;
+    let min_sources = spec.min_sources;
     if !wants_events(&headers) {
         let result = api.mesh().federated_query(spec).await?;
-        return Ok(axum::Json(QueryDoc::new(0, result)).into_response());
+        return Ok(axum::Json(Answer::new(result, min_sources)).into_response());
     }
     let events = api.mesh().federated_query_events(spec)?;
-    let events = ReceiverStream::new(events).map(|event| Ok::<_, Infallible>(sse(event)));
+    let events = ReceiverStream::new(events);
+    let events = events.map(move |event| Ok::<_, Infallible>(sse(event, min_sources)));
     Ok(Sse::new(events).into_response())
 }
 
@@ -59,10 +61,25 @@ fn wants_events(headers: &HeaderMap) -> bool {
     })
 }
 
-fn sse(event: QueryEvent) -> Event {
+fn sse(event: QueryEvent, min_sources: usize) -> Event {
     match event {
         QueryEvent::Source(report) => data("source", &SourceDoc::from(report)),
-        QueryEvent::Done(result) => data("done", &QueryDoc::new(0, result)),
+        QueryEvent::Done(result) => data("done", &Answer::new(result, min_sources)),
+    }
+}
+
+/// The answer, and whether as many sources as the asker wanted are in it.
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    answer: QueryDoc,
+    min_sources_met: bool,
+}
+
+impl Answer {
+    fn new(result: FederatedResult, min_sources: usize) -> Self {
+        let min_sources_met = result.answered() >= min_sources;
+        Self { answer: QueryDoc::new(0, result), min_sources_met }
     }
 }
 

@@ -42,6 +42,9 @@ fn events_tell_of_each_source_once_and_end_with_the_answer() {
     let done = &events[2].1;
     assert_eq!((&done["schema"], &done["complete"]), (&"exo.query/1".into(), &true.into()));
     assert_eq!(done["results"].as_array().map(Vec::len), Some(2));
+    assert_eq!(done["min_sources_met"], true);
+    let few = post(&clinic, "/v1/queries", "{\"text\":\"moon\",\"min_sources\":3}");
+    assert_eq!((few.status, &few.json()["min_sources_met"]), (200, &false.into()));
     // An error before the first event is a problem, not a stream.
     let refused = send(&clinic, "POST", "/v1/queries", &["Accept: text/event-stream"], b"{}");
     assert_eq!(refused.problem(), (400, "invalid-query".into()));

@@ -31,6 +31,15 @@ fn a_node_says_that_it_is_ready_and_stops_with_zero_when_told() {
 }
 
 #[test]
+fn a_node_writes_no_core_files() {
+    let node = Node::start("lab");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", node.id())).expect("its limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+    let numbers: Vec<&str> = core.split_whitespace().skip(4).collect();
+    assert_eq!(numbers[..2], ["0", "0"], "{core}");
+}
+
+#[test]
 fn a_second_node_in_the_directory_is_refused() {
     let node = Node::start("lab");
     let second = node.run(&["serve"]);
