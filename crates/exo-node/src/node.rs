@@ -128,7 +128,7 @@ impl Node {
             &settings.addresses,
             &settings.kem_keys,
             &capabilities,
-            now.wall.0,
+            now.wall.0.max(snapshot.described.saturating_add(1)),
             now.wall,
         )
         .map_err(StateError::Descriptor)?;
@@ -163,6 +163,10 @@ impl Node {
         };
         for descriptor in snapshot.descriptors {
             node.learn_descriptor(now, &descriptor);
+        }
+        if settings.state.is_some() {
+            // The new descriptor's version, before anybody sees it.
+            node.persist();
         }
         node.resume_joining(now);
         node.keep_links(now, true);
@@ -293,6 +297,7 @@ impl Node {
         snapshot.joining = self.joining.clone();
         snapshot.policies = self.policies.clone();
         snapshot.tokens_not_before = self.tokens_not_before.clone();
+        snapshot.described = self.descriptor.version;
         match snapshot.to_wire() {
             Ok(bytes) => self.effects.insert(at, Effect::Persist(bytes)),
             // Every part was bounded when it was taken in; losing a save is worse than saying so.

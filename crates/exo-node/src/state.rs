@@ -46,6 +46,9 @@ pub(crate) struct Snapshot {
     pub(crate) joining: Joining,
     pub(crate) policies: BTreeMap<CollectionName, CollectionPolicy>,
     pub(crate) tokens_not_before: BTreeMap<PeerId, Timestamp>,
+    /// Version of the descriptor that this node signed last: the next one's is higher, whatever the
+    /// clock says.
+    pub(crate) described: u64,
 }
 
 impl Snapshot {

@@ -51,9 +51,10 @@ impl Node {
             &self.addresses,
             &self.kem_keys,
             &self.capabilities,
-            now.wall.0.max(self.descriptor.version + 1),
+            now.wall.0.max(self.descriptor.version.saturating_add(1)),
             now.wall,
         )?;
+        self.persist();
         self.notify_all();
         Ok(())
     }

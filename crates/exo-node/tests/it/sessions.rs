@@ -209,3 +209,21 @@ fn a_peer_whose_sessions_fail_again_and_again_is_dialled_once_at_a_time() {
     assert!(load.timers <= 2, "one to dial it, one for upkeep: {load:?}");
     assert_eq!(load.sessions, 0);
 }
+
+#[test]
+fn a_member_that_moved_is_found_though_its_clock_was_set_back() {
+    let mut wires = Wires::federation(2);
+    wires.crash(1);
+    let (before, session) = (wires.now, wires.session(0, 1).expect("a session"));
+    wires.end(0, session, None);
+    wires.pending.clear();
+    wires.hosts[1].host_name = "10.0.0.1.moved".to_owned();
+    wires.now = Duration::ZERO;
+    wires.start(1);
+    wires.now = before;
+    wires.connect(1, 0, Purpose::Member);
+    wires.run();
+    let peers = wires.node(0).peers();
+    let known = peers.iter().find(|peer| peer.peer == wires.peer(1)).expect("a member");
+    assert_eq!(known.addresses[0].host, "10.0.0.1.moved");
+}

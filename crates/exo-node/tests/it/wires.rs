@@ -37,6 +37,7 @@ pub(crate) struct Host {
     /// Effects that it may still carry out before it crashes.
     pub(crate) effects_left: usize,
     pub(crate) done: Vec<exo_types::FederatedResult>,
+    pub(crate) host_name: String,
     salt: u8,
 }
 
@@ -66,6 +67,7 @@ impl Wires {
             events: Vec::new(),
             effects_left: usize::MAX,
             done: Vec::new(),
+            host_name: format!("10.0.0.{seed}"),
             salt: 0,
         };
         let mut wires = Self {
@@ -121,7 +123,7 @@ impl Wires {
         let settings = Settings {
             keypair: host.keypair.clone(),
             name: NodeName::new(format!("n{at}")).expect("a name"),
-            addresses: vec![PeerAddress::new(None, &format!("10.0.0.{at}"), 1).expect("address")],
+            addresses: vec![PeerAddress::new(None, &host.host_name, 1).expect("address")],
             kem_keys: Vec::new(),
             collections: vec![collection()],
             state: host.disk.clone(),
