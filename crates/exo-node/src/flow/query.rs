@@ -57,6 +57,8 @@ struct Source {
     /// Over which session it was asked last, and when.
     asked: Option<(SessionId, Duration)>,
     attempts: u8,
+    /// How often it wanted a fresh token.
+    renewals: u8,
     /// Its term statistics are in, or will not be.
     counted: bool,
     legs: Vec<Leg>,
@@ -344,10 +346,10 @@ impl Node {
             // The question was put again over another session, whose answer counts.
             return;
         }
-        let attempts = self.attempts(&id, &peer);
+        let (attempts, renewals) = self.attempts(&id, &peer);
         let (status, detail) = match result {
             Ok(Response::Refused(refusal)) => {
-                if refusal.wants_fresh_token() && attempts < ATTEMPTS_MAX {
+                if refusal.wants_fresh_token() && renewals < RENEWALS_MAX {
                     return self.ask_with_fresh_token(id, peer);
                 }
                 (refusal.status(), refusal.to_string())
@@ -379,6 +381,9 @@ impl Node {
             && let Some(source) = query.sources.get_mut(&peer)
         {
             source.asked = None;
+            // It did not get as far as the question.
+            source.attempts = source.attempts.saturating_sub(1);
+            source.renewals += 1;
         }
         if let Some(session) = self.by_peer.get(&peer).copied() {
             self.ask_token(session);
@@ -478,9 +483,9 @@ impl Node {
         }
     }
 
-    fn attempts(&self, id: &QueryId, peer: &PeerId) -> u8 {
+    fn attempts(&self, id: &QueryId, peer: &PeerId) -> (u8, u8) {
         let source = self.queries.get(id).and_then(|query| query.sources.get(peer));
-        source.map_or(ATTEMPTS_MAX, |source| source.attempts)
+        source.map_or((ATTEMPTS_MAX, RENEWALS_MAX), |source| (source.attempts, source.renewals))
     }
 
     fn answered(&mut self, now: Now, id: QueryId, peer: PeerId, legs: Vec<Leg>) {
@@ -603,7 +608,15 @@ impl GatheredTerms {
 
 impl Source {
     fn new(name: NodeName) -> Self {
-        Self { name, asked: None, attempts: 0, counted: false, legs: Vec::new(), report: None }
+        Self {
+            name,
+            asked: None,
+            attempts: 0,
+            renewals: 0,
+            counted: false,
+            legs: Vec::new(),
+            report: None,
+        }
     }
 
     fn is_open(&self) -> bool {
@@ -613,6 +626,8 @@ impl Source {
 
 /// How often one source is asked for one part of a query.
 const ATTEMPTS_MAX: u8 = 2;
+/// Fresh tokens that one query asks of one source: membership may change several times meanwhile.
+const RENEWALS_MAX: u8 = 8;
 /// How soon a silent source is dialled afresh: a quarter of the deadline within these bounds.
 const HEDGE_AFTER_MIN: Duration = Duration::from_millis(50);
 /// See [`HEDGE_AFTER_MIN`].
