@@ -196,6 +196,39 @@ pub const KEM_KEYS_MAX: usize = 3;
 /// Length of one sealed message without its encapsulation, bytes.
 pub const SEALED_BYTES_MAX: usize = 7 * 1024 * 1024;
 
+/// Members that one onion packet passes, the one that answers included.
+pub const ONION_HOPS_MAX: usize = HOPS_MAX as usize;
+/// Length of a small onion packet, bytes: the same on every link.
+pub const ONION_PACKET_SMALL_BYTES: usize = 8 * 1024;
+/// Length of a large onion packet, bytes: the same on every link.
+pub const ONION_PACKET_LARGE_BYTES: usize = 16 * 1024;
+/// Length of an onion packet without its payload, bytes.
+pub const ONION_HEADER_BYTES_MAX: usize = 6 * 1024;
+/// Length of one chunk of an onion reply, bytes.
+pub const ONION_REPLY_CHUNK_BYTES_MAX: usize = 16 * 1024;
+/// Length of a small onion reply, bytes.
+pub const ONION_REPLY_SMALL_BYTES: usize = 4 * 1024;
+/// Length of a medium onion reply, bytes.
+pub const ONION_REPLY_MEDIUM_BYTES: usize = 16 * 1024;
+/// Length of a large onion reply, bytes.
+pub const ONION_REPLY_LARGE_BYTES: usize = 64 * 1024;
+/// How long a member may be asked to hold an onion packet before it goes on, milliseconds.
+pub const ONION_DELAY_MILLIS_MAX: u16 = 10_000;
+/// Shortest life of an onion packet at one hop, milliseconds from when it should arrive there.
+pub const ONION_LIFE_MILLIS_MIN: u64 = 60_000;
+/// See [`ONION_LIFE_MILLIS_MIN`].
+pub const ONION_LIFE_MILLIS_MAX: u64 = 120_000;
+/// Step in which expiries of onion packets are written, milliseconds; they are rounded up.
+pub const ONION_EXPIRY_STEP_MILLIS: u64 = 10_000;
+/// How long a member remembers an onion packet, milliseconds; none that lives longer is taken.
+pub const ONION_REPLAY_WINDOW_MILLIS: u64 = 150_000;
+/// Steps in which a member forgets onion packets, milliseconds.
+pub const ONION_REPLAY_STEP_MILLIS: u64 = 30_000;
+/// Onion packets that a member remembers; further ones are dropped until the oldest are forgotten.
+pub const ONION_REPLAYS_MAX: usize = 1024 * 1024;
+/// Relays that a member keeps to begin its paths with, the one in use and those in reserve.
+pub const ONION_FIRST_RELAYS_MAX: usize = 8;
+
 const _: () = assert!(TEXT_BYTES_MAX + TITLE_BYTES_MAX < IMPORT_LINE_BYTES_MAX);
 const _: () = assert!(BATCH_RECORDS_MAX <= SEGMENT_RECORDS_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX < FRAME_BYTES_MAX);
@@ -203,6 +236,26 @@ const _: () = assert!(ANSWER_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(ANSWER_BYTES_MAX < SEALED_BYTES_MAX && SEALED_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () =
     assert!(CLOCK_SKEW_MILLIS_MAX < KEM_GRACE_MILLIS && KEM_GRACE_MILLIS < KEM_EPOCH_MILLIS);
+const _: () = assert!(ONION_HOPS_MAX >= 1 && ONION_HOPS_MAX < MEMBERS_MAX);
+const _: () = assert!(ONION_HEADER_BYTES_MAX < ONION_PACKET_SMALL_BYTES);
+const _: () = assert!(ONION_PACKET_SMALL_BYTES < ONION_PACKET_LARGE_BYTES);
+const _: () = assert!(ONION_PACKET_LARGE_BYTES <= REQUEST_BYTES_MAX);
+const _: () = assert!(ONION_REPLY_SMALL_BYTES <= ONION_REPLY_CHUNK_BYTES_MAX);
+const _: () = assert!(ONION_REPLY_MEDIUM_BYTES.is_multiple_of(ONION_REPLY_CHUNK_BYTES_MAX));
+const _: () = assert!(ONION_REPLY_LARGE_BYTES.is_multiple_of(ONION_REPLY_CHUNK_BYTES_MAX));
+const _: () = assert!(ONION_REPLY_LARGE_BYTES <= ANSWER_BYTES_MAX);
+const _: () = assert!(ONION_LIFE_MILLIS_MIN <= ONION_LIFE_MILLIS_MAX);
+// A packet's expiry at its arrival, rounded up and seen by a clock that is behind, is remembered.
+const _: () = assert!(
+    ONION_LIFE_MILLIS_MAX + ONION_EXPIRY_STEP_MILLIS + CLOCK_SKEW_MILLIS_MAX
+        <= ONION_REPLAY_WINDOW_MILLIS
+);
+const _: () = assert!(ONION_REPLAY_WINDOW_MILLIS.is_multiple_of(ONION_REPLAY_STEP_MILLIS));
+// A packet made at the end of an epoch and held back on the way is opened within the key's grace.
+const _: () = assert!(
+    ONION_HOPS_MAX as u64 * ONION_DELAY_MILLIS_MAX as u64 + ONION_LIFE_MILLIS_MIN
+        <= KEM_GRACE_MILLIS
+);
 const _: () = assert!(FRAME_READ_STEP_BYTES <= REQUEST_BYTES_MAX);
 const _: () = assert!(CONNECTIONS_PENDING_RETRY < CONNECTIONS_PENDING_MAX);
 const _: () = assert!(CONNECTIONS_PENDING_PER_NETWORK_MAX < CONNECTIONS_PENDING_MAX);
