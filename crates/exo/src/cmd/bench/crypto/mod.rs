@@ -22,11 +22,11 @@ use crate::exit::Failure;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Rounds: in each, one batch of every kind of connection
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = rounds)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = rounds)]
     rounds: usize,
     /// Connections one after the other in a batch; a sample is their mean. One alone finds caches
     /// cold, as a node's rare handshakes do; many find them warm, as in a burst
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = batch)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = batch)]
     batch: usize,
 }
 
