@@ -11,6 +11,8 @@ use exo_node::refusal::Refusal;
 use exo_node::wire::{Hello, Request, Response, SyncRequest, TermsRequest};
 use exo_types::{Epoch, FederationId, PeerId, Timestamp, TokenId, Wire};
 
+use futures::future::join_all;
+
 use super::nodes::{
     Federation, Home, admit, all_active, ask as query, by_text, by_vector, federation,
     one_moth_each, until_async,
@@ -366,23 +368,23 @@ async fn queries_go_on_while_members_come_and_tokens_are_renewed() {
     let before = super::nodes::federation(federation.founder()).await.epoch;
     let founder = federation.founder().clone();
     let joining = tokio::spawn(async move {
-        let mut homes = Vec::new();
-        let mut nodes = Vec::new();
-        for i in 3..6 {
-            let home = Home::new(&format!("n{i}"));
-            let node = home.open().await;
-            admit(&founder, &node).await;
-            homes.push(home);
-            nodes.push(node);
+        let homes: Vec<_> = (3..8).map(|i| Home::new(&format!("n{i}"))).collect();
+        let nodes = join_all(homes.iter().map(Home::open)).await;
+        // One after the other, and then at once: epochs follow each other while tokens are renewed.
+        let (slow, quick) = nodes.split_at(2);
+        for node in slow {
+            admit(&founder, node).await;
         }
+        join_all(quick.iter().map(|node| admit(&founder, node))).await;
         (homes, nodes)
     });
     let (mut queries, began) = (0, Instant::now());
     let mut settled = None;
     // Half a second beyond the last admission, for the last epoch to have spread.
     while settled.is_none_or(|at: Instant| at.elapsed() < Duration::from_millis(500)) {
-        for (asker, make) in federation.nodes.iter().zip([by_vector, by_text, by_vector]) {
-            let answer = query(asker, make()).await;
+        let round = federation.nodes.iter().zip([by_vector, by_text, by_vector]);
+        let round = join_all(round.map(|(asker, make)| query(asker, make())));
+        for answer in round.await {
             for source in answer.sources.iter().filter(|source| asked.contains(&source.peer)) {
                 assert_eq!(source.status, SourceStatus::Answered, "{source:?}");
             }
@@ -400,9 +402,9 @@ async fn queries_go_on_while_members_come_and_tokens_are_renewed() {
     federation.nodes.extend(nodes);
     all_active(&federation.nodes).await;
     let after = super::nodes::federation(federation.founder()).await.epoch;
-    assert_eq!(after, Epoch(before.0 + 3));
+    assert_eq!(after, Epoch(before.0 + 5));
     let answer = query(&federation.nodes[1], by_vector()).await;
-    assert!(answer.complete && answer.sources.len() == 6, "{:?}", answer.sources);
+    assert!(answer.complete && answer.sources.len() == 8, "{:?}", answer.sources);
 }
 
 /// Asks for the term statistics of a word.
