@@ -380,8 +380,9 @@ fn is_tls(code: TransportErrorCode) -> bool {
     tls_alert(code).is_some()
 }
 
-/// Close code of a node that sheds callers because its own side does not keep up.
-const CODE_BUSY: u32 = 1;
+/// Close code of a node that sheds callers because its own side does not keep up; apart from the codes
+/// that a node gives for its sessions.
+const CODE_BUSY: u32 = 16;
 // Alerts of RFC 8446 section 6 and RFC 7301 section 3.2.
 const ALERT_HANDSHAKE_FAILURE: u8 = 40;
 const ALERT_ACCESS_DENIED: u8 = 49;
