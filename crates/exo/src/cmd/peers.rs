@@ -1,13 +1,16 @@
 //! `exo peers`: who is in the federation, who waits, and who was removed.
 
+use std::time::{Duration, Instant};
+
 use clap::Subcommand;
+use exo_federation::ErrorCode;
 
 use super::Context;
 use crate::api::dto::Document;
 use crate::api::dto::peer::{
     ApproveRequest, PeerDoc, PeerStateDoc, PeersDoc, PingDoc, RevokeRequest,
 };
-use crate::client::segment;
+use crate::client::{Client, segment};
 use crate::escape::visible;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{Output, Style, table};
@@ -73,8 +76,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
             show(output, &peer)?;
         }
         Command::Approve(args) => {
-            let request = ApproveRequest { words: args.words.join(" ") };
-            let peer: Document<PeerDoc> = client.post("/v1/peers/approve", &request)?;
+            let peer = approve(&client, args.words.join(" "))?;
             said(output, &peer, &format!("{} is a member now.", peer.body.name))?;
         }
         Command::Reject(args) => {
@@ -99,6 +101,24 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Approves a joiner by its words. The joiner knows them a moment before its inviter does, which a
+/// script is quick enough to notice: words that are not known are tried for that long again.
+pub(crate) fn approve(client: &Client, words: String) -> Result<Document<PeerDoc>, Failure> {
+    let request = ApproveRequest { words };
+    let began = Instant::now();
+    loop {
+        match client.post("/v1/peers/approve", &request) {
+            Err(failure)
+                if failure.code == ErrorCode::WordsUnknown.as_str()
+                    && began.elapsed() < WORDS_WITHIN =>
+            {
+                std::thread::sleep(WORDS_PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 fn said(output: &Output, peer: &Document<PeerDoc>, text: &str) -> Result<(), Failure> {
@@ -176,3 +196,8 @@ fn show(output: &Output, peer: &Document<PeerDoc>) -> Result<(), Failure> {
         .collect();
     table(&rows).iter().try_for_each(|line| output.line(line))
 }
+
+/// How long the inviter may take to know the words that its joiner shows.
+const WORDS_WITHIN: Duration = Duration::from_secs(2);
+/// Pause before words are tried again.
+const WORDS_PAUSE: Duration = Duration::from_millis(100);

@@ -12,7 +12,7 @@ use crate::api::dto::Document;
 use crate::api::dto::node::{
     InviteRequest, JoinDoc, JoinRequest, JoinState, NewInviteDoc, StatusDoc,
 };
-use crate::api::dto::peer::{ApproveRequest, PeerDoc};
+use crate::cmd::peers::approve;
 use crate::exit::Failure;
 
 /// Joins all nodes: the last by spoken words, the others approved automatically. Then waits until
@@ -28,8 +28,7 @@ pub(crate) fn all(nodes: &[Node]) -> Result<Step<()>, Failure> {
     }
     bring_ticket(founder, by_words, false)?;
     let words = reach(by_words, JoinState::Pending)?.words.join(" ");
-    let approved: Document<PeerDoc> =
-        founder.client.post("/v1/peers/approve", &ApproveRequest { words: words.clone() })?;
+    let approved = approve(&founder.client, words.clone())?;
     reach(by_words, JoinState::Member)?;
     let mut wrong = Vec::new();
     if approved.body.peer != by_words.ready.peer || approved.body.unverified {

@@ -18,7 +18,7 @@ fn a_joiner_is_admitted_by_its_words_and_waits_for_that() {
     let words: Vec<&str> =
         pending["words"].as_array().expect("words").iter().filter_map(|w| w.as_str()).collect();
     assert_eq!(words.len(), 4);
-    assert_eq!(lab.json(&["status"])["peers"]["pending"], 1);
+    until("the inviter sees it", || lab.json(&["status"])["peers"]["pending"] == 1);
 
     // A pending member gets nothing.
     let query = clinic.run(&["query", "moth", "--json"]);
