@@ -118,3 +118,124 @@ impl Membership {
 
 /// Format of the state file.
 const FORMAT_VERSION: u16 = 1;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::net::SocketAddr;
+    use std::path::{Path, PathBuf};
+
+    use exo_types::NodeName;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::invite::{Invite, Joiner};
+    use crate::policy::{FieldSet, Readers};
+    use crate::wire::Response;
+
+    fn path(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(format!("{name}.bin"))
+    }
+
+    fn ticket() -> Ticket {
+        Ticket {
+            federation: [1; 16],
+            inviter: PeerId::new([2; 32]),
+            secret: [3; 16],
+            expires: Timestamp(1_800_000_000_000),
+            addresses: vec![
+                SocketAddr::from(([127, 0, 0, 1], 7700)),
+                SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 1)),
+            ],
+        }
+    }
+
+    /// A state in which every part is there; its signed parts are those of a frozen answer.
+    fn whole() -> Snapshot {
+        let approved = fs::read(path("response-join-approved")).expect("the vector is there");
+        let Ok(Response::JoinApproved(approved)) = Response::from_wire(&approved) else {
+            panic!("the vector does not decode")
+        };
+        let invite = Invite {
+            id: "0a0b0c0d".to_owned(),
+            secret_hash: [4; 32],
+            expires: Timestamp(1_800_000_000_000),
+            auto_approve: true,
+            used_by: Some(PeerId::new([5; 32])),
+        };
+        let joiner = Joiner {
+            key: approved.genesis.founder.clone(),
+            name: NodeName::new("joiner").expect("a name"),
+            words: "zoo able about abandon".to_owned(),
+            since: Timestamp(1_799_999_999_999),
+            descriptor: approved.descriptors[0].clone(),
+            rejected: true,
+        };
+        let policy = |readers| CollectionPolicy {
+            readers,
+            fields: FieldSet { title: true, text: false, metadata: true, vector: true },
+            results_max: 300,
+        };
+        let name = |name: &str| CollectionName::new(name).expect("a name");
+        Snapshot {
+            genesis: Some(approved.genesis),
+            roster: Some(approved.roster),
+            descriptors: approved.descriptors,
+            book: InviteBook { invites: vec![invite], joiners: vec![joiner] },
+            joining: Joining::Idle,
+            policies: BTreeMap::from([
+                (name("all"), policy(Readers::Members)),
+                (name("few"), policy(Readers::Only(BTreeSet::from([PeerId::new([6; 32])])))),
+                (name("none"), policy(Readers::Nobody)),
+            ]),
+            tokens_not_before: BTreeMap::from([(PeerId::new([7; 32]), Timestamp(300))]),
+            described: 1_800_000_000_123,
+            ..Snapshot::new()
+        }
+    }
+
+    fn check(name: &str, snapshot: &Snapshot) {
+        let bytes = snapshot.to_wire().expect("encodes");
+        if std::env::var_os("EXO_VECTORS_FREEZE").is_some() {
+            fs::write(path(name), &bytes).expect("writes");
+        }
+        let frozen = fs::read(path(name)).expect("the vector is there");
+        assert!(frozen == bytes, "the format of {name} has changed");
+        assert_eq!(&Snapshot::from_wire(&frozen).expect("decodes"), snapshot, "{name}");
+    }
+
+    #[test]
+    fn the_format_is_frozen() {
+        check("state", &whole());
+        check("state-empty", &Snapshot::new());
+        let joining = |joining| Snapshot { joining, ..Snapshot::new() };
+        check("state-knocking", &joining(Joining::Knocking(ticket())));
+        let words = "zoo able about abandon".to_owned();
+        check("state-waiting", &joining(Joining::Waiting { ticket: ticket(), words }));
+        check("state-ended", &joining(Joining::Ended("rejected".to_owned())));
+    }
+
+    #[test]
+    fn a_state_of_another_version_cut_short_or_longer_is_refused() {
+        let mut bytes = whole().to_wire().expect("encodes");
+        for len in (0..bytes.len()).step_by(97) {
+            assert!(Snapshot::from_wire(&bytes[..len]).is_err(), "{len}");
+        }
+        bytes.push(0);
+        assert_eq!(Snapshot::from_wire(&bytes), Err(CodecError::Trailing(1)));
+        let mut newer = Snapshot::new().to_wire().expect("encodes");
+        newer[0] += 1;
+        assert!(matches!(Snapshot::from_wire(&newer), Err(CodecError::Invalid(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_state_loads_or_is_refused_without_panic(at in any::<prop::sample::Index>(), flip in 1u8..) {
+            let mut bytes = fs::read(path("state")).expect("the vector is there");
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            let _ = Snapshot::from_wire(&bytes);
+        }
+    }
+}

@@ -1,7 +1,10 @@
 //! The node from outside: simulated federations, single flows, frozen encodings.
 
+mod codec;
+mod frozen;
 mod joining;
 mod queries;
+mod samples;
 mod seeds;
 mod sessions;
 mod wires;
