@@ -77,7 +77,7 @@ pub fn lie(legs: &[Leg], target: &QueryTarget, top_k: usize) -> Option<&'static 
     None
 }
 
-/// Which scores may be compared. A source's own text statistics make a group of their own.
+/// Which scores may be compared. A list without results is nothing to compare. A source's own text statistics make a group of their own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Group {
     scale: ScoreScale,
@@ -87,7 +87,8 @@ struct Group {
 fn group(answers: Vec<SourceAnswer>) -> BTreeMap<Group, Vec<FederatedHit>> {
     let mut groups: BTreeMap<Group, Vec<FederatedHit>> = BTreeMap::new();
     for answer in answers {
-        for (index, leg) in answer.legs.into_iter().enumerate() {
+        let with_hits = |(_, leg): &(usize, Leg)| !leg.hits.is_empty();
+        for (index, leg) in answer.legs.into_iter().enumerate().filter(with_hits) {
             let own = (leg.scale == ScoreScale::TextOwn).then_some((answer.peer, index));
             let hits = groups.entry(Group { scale: leg.scale, own }).or_default();
             let of = |hit: Hit| federated(answer.peer, &answer.source, hit);
