@@ -216,6 +216,19 @@ async fn only_comparable_collections_are_compared() {
 }
 
 #[tokio::test]
+async fn a_list_without_results_changes_no_score() {
+    let federation = Federation::of(2).await;
+    one_moth_each(&federation.nodes).await;
+    let before = ask(&federation.nodes[0], by_vector()).await;
+    // Nothing is in it, so there is nothing that could not be compared.
+    let empty = CollectionSpec { metric: Metric::Dot, ..spec("empty", 2) };
+    fill(&federation.nodes[1], empty, Vec::new()).await;
+    let after = ask(&federation.nodes[0], by_vector()).await;
+    assert!(after.complete, "{:?}", after.sources);
+    assert_eq!(after.results, before.results);
+}
+
+#[tokio::test]
 async fn a_named_collection_and_a_filter_narrow_every_source() {
     let federation = Federation::of(2).await;
     for node in &federation.nodes {

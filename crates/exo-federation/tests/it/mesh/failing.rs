@@ -24,7 +24,7 @@ async fn a_member_that_falls_silent_costs_one_deadline_and_comes_back_whole() {
     }
 
     net.cut(lost);
-    let deadline = Duration::from_millis(700);
+    let deadline = Duration::from_millis(1_200);
     let mut query = by_vector();
     query.deadline = deadline;
     let answer = ask(asker, query.clone()).await;
@@ -98,7 +98,7 @@ async fn a_text_query_ends_by_its_deadline_while_a_member_is_silent() {
     one_moth_each(&nodes(&all)).await;
     net.cut(lost);
     let mut query = by_text();
-    query.deadline = Duration::from_millis(700);
+    query.deadline = Duration::from_millis(1_200);
     let answer = ask(asker, query.clone()).await;
     assert!(answer.elapsed < query.deadline + SLACK, "{:?}", answer.elapsed);
     assert_eq!(answer.results.len(), 2, "the others' answers stand: {:?}", answer.sources);
@@ -386,4 +386,4 @@ async fn two_that_dial_each_other_at_once_keep_one_session() {
 }
 
 /// What a busy machine may add to a deadline.
-const SLACK: Duration = Duration::from_millis(1_000);
+const SLACK: Duration = Duration::from_millis(1_500);

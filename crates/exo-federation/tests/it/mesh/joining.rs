@@ -306,7 +306,6 @@ async fn a_crowd_of_strangers_does_not_end_a_join_that_waits() {
         assert_eq!(joiner.join_status(), JoinStatus::Pending { words: words.clone() });
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(channels.iter().all(|channel| !channel.is_closed()), "it was full all the time");
     drop((crowd, channels));
     inviter.approve(&words).expect("admits");
     all_active(&[inviter, joiner]).await;

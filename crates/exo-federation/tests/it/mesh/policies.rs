@@ -175,6 +175,28 @@ async fn fields_and_counts_are_cut_by_the_owner() {
 }
 
 #[tokio::test]
+async fn a_filter_tells_nothing_of_metadata_that_is_kept_back() {
+    let federation = Federation::of(2).await;
+    let [owner, asker] = federation.nodes.as_slice() else { panic!("two") };
+    let mut one = record("a", "moth", Some(&[1.0, 0.0]));
+    one.record.metadata = BTreeMap::from([("year".to_owned(), MetadataValue::Int(1999))]);
+    fill(owner, spec("notes", 2), vec![one]).await;
+    for (shown, found) in [(true, [1, 0]), (false, [0, 0])] {
+        let fields = FieldSet { metadata: shown, ..FieldSet::default() };
+        let policy = CollectionPolicy { fields, ..CollectionPolicy::default() };
+        owner.collection_policy(&collection("notes"), policy).await.expect("holds");
+        for (op, expected) in [FilterOp::Eq, FilterOp::Ne].into_iter().zip(found) {
+            let value = MetadataValue::Int(1999);
+            let filter = Filter { all: vec![Condition { field: "year".to_owned(), op, value }] };
+            for make in [by_vector, by_text] {
+                let answer = query(asker, QuerySpec { filter: filter.clone(), ..make() }).await;
+                assert_eq!(answer.results.len(), expected, "shown {shown}, {op:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_vector_leaves_the_node_only_where_the_policy_lets_it() {
     let mut federation = Federation::of(2).await;
     let raw = Raw::new(federation.retire_last().await);
