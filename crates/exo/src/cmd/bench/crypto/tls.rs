@@ -102,3 +102,33 @@ where
 const TURNS_MAX: usize = 8;
 /// Handshakes that are thrown away first.
 const WARM_UP: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{classical, post_quantum};
+    use super::*;
+
+    fn configs(pair: Pair) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+        (Arc::new(pair.client), Arc::new(pair.server))
+    }
+
+    #[test]
+    fn each_kind_of_keys_finishes_and_the_kinds_never_mix() {
+        let ours = configs(post_quantum().expect("configures"));
+        let theirs = configs(classical::pair().expect("configures"));
+        for (client, server) in [&ours, &theirs] {
+            let taken = handshake(client, server).expect("finishes");
+            assert!(taken.client > Duration::ZERO && taken.server > Duration::ZERO);
+        }
+        assert!(handshake(&theirs.0, &ours.1).is_err(), "a node took a classical offer");
+        assert!(handshake(&ours.0, &theirs.1).is_err(), "a node made a classical offer");
+    }
+
+    #[test]
+    fn both_prove_the_pinned_key() {
+        for pair in [post_quantum, classical::pair] {
+            let (one, other) = (configs(pair().expect("one")), configs(pair().expect("other")));
+            assert!(handshake(&one.0, &other.1).is_err(), "a stranger was taken for the peer");
+        }
+    }
+}

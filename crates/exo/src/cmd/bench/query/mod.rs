@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = queries)]
     queries: usize,
     /// How long each number of queries at once is kept up
-    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = span::parse)]
+    #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = load_for)]
     load_for: Duration,
     /// Real records instead: a directory of NAME.jsonl with NAME.f16.npy or NAME.f32.npy, and
     /// _queries.jsonl with _queries.f32.npy
@@ -99,6 +99,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Report, Failure> {
     Ok(report)
 }
 
+fn load_for(text: &str) -> Result<Duration, String> {
+    let each = span::parse(text)?;
+    if (LOAD_FOR_MIN..=LOAD_FOR_MAX).contains(&each) {
+        return Ok(each);
+    }
+    Err(format!("must be {} to {}", span::show(LOAD_FOR_MIN), span::show(LOAD_FOR_MAX)))
+}
+
 fn nodes(text: &str) -> Result<usize, String> {
     within(text, 2, 64)
 }
@@ -119,3 +127,7 @@ fn queries(text: &str) -> Result<usize, String> {
 const TOP: usize = 10;
 /// Queries that are thrown away first: connections, caches and congestion windows grow warm.
 const WARM_UP: usize = 30;
+/// Shortest time of one number of queries at once that says anything.
+const LOAD_FOR_MIN: Duration = Duration::from_millis(100);
+/// Longest time that is of use.
+const LOAD_FOR_MAX: Duration = Duration::from_secs(600);
