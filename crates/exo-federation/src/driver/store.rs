@@ -9,9 +9,9 @@
 //! lock               held while a node runs
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use exo_crypto::{
@@ -45,7 +45,7 @@ impl Store {
         }
         config.addresses()?;
         let text = config.to_toml()?;
-        private_directory(root).map_err(|error| key_error(&error))?;
+        own_directory(root)?;
         private_directory(&keys_path(root)).map_err(|error| key_error(&error))?;
         let keypair = PostQuantumKeypair::generate()
             .map_err(|error| FederationError::new(ErrorCode::Internal, error.to_string()))?;
@@ -136,6 +136,21 @@ impl Store {
     }
 }
 
+/// Makes the data directory, or takes one that is there as long as nobody else may write into it.
+/// What is secret in it is private by itself.
+fn own_directory(root: &Path) -> Result<(), FederationError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
+    made.map_err(|error| io_error(root, &error))?;
+    let mode = fs::metadata(root).map_err(|error| io_error(root, &error))?.permissions().mode();
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(FederationError::new(
+        ErrorCode::KeyPermissions,
+        format!("{} can be written by others; `chmod go-w` it", root.display()),
+    ))
+}
+
 fn keys_path(root: &Path) -> PathBuf {
     root.join("keys")
 }
@@ -202,6 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_is_there_is_taken_unless_others_may_write_into_it() {
+        let root = tempfile::tempdir().expect("directory");
+        let mode = |dir: &Path, mode| {
+            fs::set_permissions(dir, fs::Permissions::from_mode(mode)).expect("permissions");
+        };
+        for (name, bits, taken) in [("usual", 0o755, true), ("open", 0o777, false)] {
+            let dir = root.path().join(name);
+            fs::create_dir(&dir).expect("directory");
+            mode(&dir, bits);
+            assert_eq!(Store::init(&dir, &config()).is_ok(), taken, "{name}");
+        }
+    }
+
+    #[test]
     fn a_state_replaces_the_one_before() {
         let root = tempfile::tempdir().expect("directory");
         let root = root.path().join("node");
@@ -215,7 +244,6 @@ mod tests {
 
     #[test]
     fn a_key_file_that_others_can_read_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
         let root = tempfile::tempdir().expect("directory");
         let root = root.path().join("node");
         Store::init(&root, &config()).expect("makes a node");

@@ -83,7 +83,11 @@ impl Node {
             Ok(peer) => peer,
             Err(refusal) => return self.respond(exchange, Response::Refused(refusal)),
         };
-        let readable = self.readable(Some(&peer), request.collection.as_ref());
+        let mut readable = self.readable(Some(&peer), request.collection.as_ref());
+        if !request.filter.all.is_empty() {
+            // A filter on what the policy keeps back would tell it, one comparison at a time.
+            readable.retain(|name| self.policy(name).fields.metadata);
+        }
         if readable.is_empty() {
             // The same whether there is nothing, or nothing for this peer.
             return self.respond(exchange, Response::Answer { legs: Vec::new() });

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use exo_federation::{
-    CollectionPolicy, FederatedMesh, FederationScope, FieldSet, MetadataValue, QuerySpec,
-    QueryTarget, Readers, RecordId, SourceStatus, content_hash,
+    CollectionPolicy, Condition, FederatedMesh, FederationScope, FieldSet, FilterOp, MetadataValue,
+    QuerySpec, QueryTarget, Readers, RecordId, SourceStatus, content_hash,
 };
 use exo_node::wire::{Request, Response, SearchRequest, TermsRequest};
 use exo_types::{CollectionName, Filter, TermStats, TokenId};
