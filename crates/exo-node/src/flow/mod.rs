@@ -5,9 +5,11 @@ pub(crate) mod directory;
 pub(crate) mod join;
 pub(crate) mod link;
 pub(crate) mod membership;
+mod outcome;
 pub(crate) mod query;
 pub(crate) mod session;
 pub(crate) mod show;
+mod tokens;
 
 use std::time::Duration;
 

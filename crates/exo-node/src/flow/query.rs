@@ -15,27 +15,27 @@ use exo_types::{
 
 use crate::Node;
 use crate::capability::TERMS;
-use crate::effect::{CallFailure, Effect, Search, SessionId};
+use crate::effect::{Effect, Search, SessionId};
 use crate::flow::CallKind;
 use crate::flow::answer::Answering;
-use crate::merge::{SourceAnswer, lie, merge};
+use crate::merge::{SourceAnswer, merge};
 use crate::node::Timer;
 use crate::refusal::Refusal;
-use crate::wire::{CloseReason, Request, Response, SearchRequest, TermsRequest};
+use crate::wire::{Request, SearchRequest, TermsRequest};
 
 /// A query of this node's own users.
 pub(crate) struct Query {
-    spec: QuerySpec,
-    started: Duration,
-    deadline: Duration,
-    phase: Phase,
-    stats: GatheredTerms,
-    sources: BTreeMap<PeerId, Source>,
-    timers: Vec<(Duration, Timer)>,
+    pub(super) spec: QuerySpec,
+    pub(super) started: Duration,
+    pub(super) deadline: Duration,
+    pub(super) phase: Phase,
+    pub(super) stats: GatheredTerms,
+    pub(super) sources: BTreeMap<PeerId, Source>,
+    pub(super) timers: Vec<(Duration, Timer)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Terms,
     Search,
 }
@@ -43,7 +43,7 @@ enum Phase {
 /// Term statistics of all sources. Each names the words that it split the text into, which are the
 /// same at every honest one.
 #[derive(Default)]
-struct GatheredTerms {
+pub(super) struct GatheredTerms {
     records: u64,
     tokens: u64,
     /// By word: how many sources name it, this node's own counting more than all others together,
@@ -52,17 +52,17 @@ struct GatheredTerms {
 }
 
 /// One source of a query.
-struct Source {
-    name: NodeName,
+pub(super) struct Source {
+    pub(super) name: NodeName,
     /// Over which session it was asked last, and when.
-    asked: Option<(SessionId, Duration)>,
-    attempts: u8,
+    pub(super) asked: Option<(SessionId, Duration)>,
+    pub(super) attempts: u8,
     /// How often it wanted a fresh token.
-    renewals: u8,
+    pub(super) renewals: u8,
     /// Its term statistics are in, or will not be.
-    counted: bool,
-    legs: Vec<Leg>,
-    report: Option<SourceReport>,
+    pub(super) counted: bool,
+    pub(super) legs: Vec<Leg>,
+    pub(super) report: Option<SourceReport>,
 }
 
 /// Why a query was not begun.
@@ -123,7 +123,7 @@ impl Node {
         self.take_query(id);
     }
 
-    fn take_query(&mut self, id: &QueryId) -> Option<Query> {
+    pub(super) fn take_query(&mut self, id: &QueryId) -> Option<Query> {
         let query = self.queries.remove(id)?;
         query.timers.iter().for_each(|(at, timer)| self.forget_timer(*at, *timer));
         Some(query)
@@ -178,7 +178,7 @@ impl Node {
     }
 
     /// Asks one member, or waits for a session with it, or reports that there is none to be had.
-    fn ask(&mut self, now: Now, id: QueryId, peer: PeerId) {
+    pub(super) fn ask(&mut self, now: Now, id: QueryId, peer: PeerId) {
         let session = self.by_peer.get(&peer).copied();
         let ready = session.and_then(|id| Some((id, self.sessions.get(&id)?)));
         let ready = ready.filter(|(_, session)| session.ready());
@@ -272,232 +272,16 @@ impl Node {
         }
     }
 
-    pub(crate) fn terms_answer(
-        &mut self,
-        now: Now,
-        over: SessionId,
-        id: QueryId,
-        peer: PeerId,
-        result: &Result<Response, CallFailure>,
-    ) {
-        let open = self.queries.get(&id).is_some_and(|query| {
-            query.phase == Phase::Terms && query.sources.get(&peer).is_some_and(Source::is_open)
-        });
-        if !open {
-            return;
-        }
-        match result {
-            Ok(Response::Terms(stats)) => {
-                if let Some(query) = self.queries.get_mut(&id) {
-                    query.count(peer, Some((stats, 1)));
-                }
-            }
-            other => self.not_answered(now, over, id, peer, other),
-        }
-        self.advance(now, id);
-    }
-
-    pub(crate) fn search_answer(
-        &mut self,
-        now: Now,
-        over: SessionId,
-        id: QueryId,
-        peer: PeerId,
-        result: Result<Response, CallFailure>,
-    ) {
-        let Some(query) = self.queries.get(&id) else { return };
-        let Some(source) = query.sources.get(&peer).filter(|source| source.is_open()) else {
-            return;
-        };
-        match result {
-            Ok(Response::Answer { legs }) => {
-                let round_trip = source.asked.map(|(_, at)| now.mono.saturating_sub(at));
-                match lie(&legs, &query.spec.target, query.spec.top_k) {
-                    None => self.answered(now, id, peer, legs),
-                    Some(what) => self.settle(
-                        now,
-                        id,
-                        peer,
-                        SourceStatus::Failed,
-                        what.to_owned(),
-                        Vec::new(),
-                    ),
-                }
-                if let Some(round_trip) = round_trip {
-                    self.measured(peer, round_trip);
-                }
-            }
-            other => self.not_answered(now, over, id, peer, &other),
-        }
-        self.advance(now, id);
-    }
-
-    /// What to make of a call that brought no answer: try once more, or settle.
-    fn not_answered(
-        &mut self,
-        now: Now,
-        over: SessionId,
-        id: QueryId,
-        peer: PeerId,
-        result: &Result<Response, CallFailure>,
-    ) {
-        let source = self.queries.get(&id).and_then(|query| query.sources.get(&peer));
-        if source.and_then(|source| source.asked).is_some_and(|(asked, _)| asked != over) {
-            // The question was put again over another session, whose answer counts.
-            return;
-        }
-        let (attempts, renewals) = self.attempts(&id, &peer);
-        let (status, detail) = match result {
-            Ok(Response::Refused(refusal)) => {
-                if refusal.wants_fresh_token() && renewals < RENEWALS_MAX {
-                    return self.ask_with_fresh_token(id, peer);
-                }
-                (refusal.status(), refusal.to_string())
-            }
-            Err(CallFailure::Lost) if attempts < ATTEMPTS_MAX => {
-                if let Some(query) = self.queries.get_mut(&id)
-                    && let Some(source) = query.sources.get_mut(&peer)
-                {
-                    source.asked = None;
-                }
-                return self.ask(now, id, peer);
-            }
-            // The query's own deadline says so, at the same moment.
-            Err(CallFailure::Timeout) => return,
-            Err(CallFailure::Lost) => {
-                (SourceStatus::Unreachable, "the connection was lost".to_owned())
-            }
-            Err(CallFailure::Garbage) => {
-                (SourceStatus::Failed, "its answer does not decode or is out of bounds".to_owned())
-            }
-            Ok(_) => (SourceStatus::Failed, "it answered something else".to_owned()),
-        };
-        self.settle(now, id, peer, status, detail, Vec::new());
-    }
-
-    /// Asks for a token; when it is there, [`Self::peer_ready`] asks again.
-    fn ask_with_fresh_token(&mut self, id: QueryId, peer: PeerId) {
-        if let Some(query) = self.queries.get_mut(&id)
-            && let Some(source) = query.sources.get_mut(&peer)
-        {
-            source.asked = None;
-            // It did not get as far as the question.
-            source.attempts = source.attempts.saturating_sub(1);
-            source.renewals += 1;
-        }
-        if let Some(session) = self.by_peer.get(&peer).copied() {
-            self.ask_token(session);
-        }
-    }
-
-    pub(crate) fn own_search_done(
-        &mut self,
-        now: Now,
-        id: QueryId,
-        result: Result<Vec<Leg>, String>,
-    ) {
-        let me = self.me;
-        match result {
-            Ok(legs) => self.answered(now, id, me, legs),
-            Err(detail) => self.settle(now, id, me, SourceStatus::Failed, detail, Vec::new()),
-        }
-        self.advance(now, id);
-    }
-
-    pub(crate) fn own_terms_done(
-        &mut self,
-        now: Now,
-        id: QueryId,
-        result: Result<TermStats, String>,
-    ) {
-        let me = self.me;
-        match result {
-            Ok(stats) => {
-                if let Some(query) = self.queries.get_mut(&id) {
-                    query.count(me, Some((&stats, MEMBERS_MAX)));
-                }
-            }
-            Err(detail) => self.settle(now, id, me, SourceStatus::Failed, detail, Vec::new()),
-        }
-        self.advance(now, id);
-    }
-
-    /// The term statistics that are not in by now are done without.
-    pub(crate) fn terms_deadline(&mut self, now: Now, id: QueryId) {
-        if let Some(query) = self.queries.get_mut(&id)
-            && query.phase == Phase::Terms
-        {
-            for source in query.sources.values_mut() {
-                source.counted = true;
-            }
-            self.advance(now, id);
-        }
-    }
-
-    /// Peers that owe an answer and have been silent since they were asked are dialled afresh: the
-    /// old connection may lead nowhere. Whichever session answers first counts.
-    pub(crate) fn hedge(&mut self, now: Now, id: QueryId) {
-        let Some(query) = self.queries.get(&id) else { return };
-        let owing: Vec<(PeerId, Duration)> = query
-            .open()
-            .filter_map(|peer| Some((peer, query.sources.get(&peer)?.asked?.1)))
-            .collect();
-        for (peer, asked) in owing {
-            let Some(link) = self.links.get_mut(&peer) else { continue };
-            let lately = link.hedged.is_some_and(|at| now.mono < at + HEDGE_EVERY);
-            if link.last_heard <= asked && !lately {
-                link.hedged = Some(now.mono);
-                self.dial(now, peer);
-            }
-        }
-    }
-
-    /// Time is up: whoever has not answered is reported so.
-    pub(crate) fn query_deadline(&mut self, now: Now, id: QueryId) {
-        let Some(query) = self.queries.get(&id) else { return };
-        let open: Vec<(PeerId, Option<(SessionId, Duration)>)> = query
-            .open()
-            .map(|peer| (peer, query.sources.get(&peer).and_then(|source| source.asked)))
-            .collect();
-        for (peer, asked) in open {
-            let (status, detail) = match asked {
-                Some(_) => (SourceStatus::Timeout, "no answer by the deadline"),
-                None if peer == self.me => (SourceStatus::Timeout, "no answer by the deadline"),
-                None => (SourceStatus::Unreachable, "no connection by the deadline"),
-            };
-            self.settle(now, id, peer, status, detail.to_owned(), Vec::new());
-            if let Some((session, at)) = asked {
-                self.suspect(now, peer, session, at);
-            }
-        }
-        self.advance(now, id);
-    }
-
-    /// A peer that said nothing since it was asked, and does not answer a fresh dial either, is
-    /// taken for gone: the next query need not wait for it.
-    fn suspect(&mut self, now: Now, peer: PeerId, session: SessionId, asked: Duration) {
-        let Some(link) = self.links.get(&peer) else { return };
-        let no_dial_helped = link.dialling || link.is_down();
-        if link.last_heard <= asked && no_dial_helped && self.by_peer.get(&peer) == Some(&session) {
-            self.drop_session(now, session, CloseReason::Silent);
-        }
-    }
-
-    fn attempts(&self, id: &QueryId, peer: &PeerId) -> (u8, u8) {
-        let source = self.queries.get(id).and_then(|query| query.sources.get(peer));
-        source.map_or((ATTEMPTS_MAX, RENEWALS_MAX), |source| (source.attempts, source.renewals))
-    }
-
-    fn answered(&mut self, now: Now, id: QueryId, peer: PeerId, legs: Vec<Leg>) {
+    pub(super) fn answered(&mut self, now: Now, id: QueryId, peer: PeerId, legs: Vec<Leg>) {
         self.settle(now, id, peer, SourceStatus::Answered, String::new(), legs);
     }
 
-    fn declined(&mut self, now: Now, id: QueryId, peer: PeerId, refusal: Refusal) {
+    pub(super) fn declined(&mut self, now: Now, id: QueryId, peer: PeerId, refusal: Refusal) {
         self.settle(now, id, peer, refusal.status(), refusal.to_string(), Vec::new());
     }
 
     /// Writes a source's report, once.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         now: Now,
         id: QueryId,
@@ -526,7 +310,7 @@ impl Node {
     }
 
     /// Goes on to the search when the terms are in, and to the end when every source has a report.
-    fn advance(&mut self, now: Now, id: QueryId) {
+    pub(super) fn advance(&mut self, now: Now, id: QueryId) {
         let Some(query) = self.queries.get_mut(&id) else { return };
         if query.sources.values().all(|source| source.report.is_some()) {
             return self.finish(now, id);
@@ -561,14 +345,14 @@ impl Node {
 
 impl Query {
     /// Sources that owe something in this phase.
-    fn open(&self) -> impl Iterator<Item = PeerId> + '_ {
+    pub(super) fn open(&self) -> impl Iterator<Item = PeerId> + '_ {
         let owes =
             |source: &Source| source.is_open() && !(self.phase == Phase::Terms && source.counted);
         self.sources.iter().filter(move |(_, source)| owes(source)).map(|(peer, _)| *peer)
     }
 
     /// Adds a source's term statistics with the weight of its word, or notes that it has none.
-    fn count(&mut self, peer: PeerId, stats: Option<(&TermStats, usize)>) {
+    pub(super) fn count(&mut self, peer: PeerId, stats: Option<(&TermStats, usize)>) {
         if let Some(source) = self.sources.get_mut(&peer).filter(|source| !source.counted) {
             source.counted = true;
             if let Some((stats, weight)) = stats {
@@ -619,18 +403,14 @@ impl Source {
         }
     }
 
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.report.is_none()
     }
 }
 
 /// How often one source is asked for one part of a query.
-const ATTEMPTS_MAX: u8 = 2;
-/// Fresh tokens that one query asks of one source: membership may change several times meanwhile.
-const RENEWALS_MAX: u8 = 8;
+pub(super) const ATTEMPTS_MAX: u8 = 2;
 /// How soon a silent source is dialled afresh: a quarter of the deadline within these bounds.
 const HEDGE_AFTER_MIN: Duration = Duration::from_millis(50);
 /// See [`HEDGE_AFTER_MIN`].
 const HEDGE_AFTER_MAX: Duration = Duration::from_millis(500);
-/// A peer is dialled afresh by queries at most this often.
-const HEDGE_EVERY: Duration = Duration::from_secs(2);
