@@ -278,11 +278,9 @@ pub(crate) fn exact(answers: &[(PeerId, Vec<Leg>)], top_k: usize) -> Vec<Expecte
         }
         folded(pool)
     };
-    let parts: Vec<Vec<Expected>> = [LegKind::Vector, LegKind::Text]
-        .into_iter()
-        .filter(|kind| answers.iter().any(|(_, legs)| legs.iter().any(|leg| leg.kind == *kind)))
-        .map(part)
-        .collect();
+    // A part in which nothing was found changes no score.
+    let parts: Vec<Vec<Expected>> = [LegKind::Vector, LegKind::Text].map(part).into();
+    let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     let mut merged = match parts.as_slice() {
         [] => Vec::new(),
         [only] => only.clone(),

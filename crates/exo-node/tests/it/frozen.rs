@@ -215,3 +215,39 @@ fn a_state_of_every_part_loads_and_is_saved_as_it_was() {
     assert_eq!(federation.id, samples::genesis().id());
     assert_eq!(wires.node(0).invites().len(), 1);
 }
+
+#[test]
+fn the_protocol_description_names_every_code_label_and_message() {
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol/wire.md");
+    let text = fs::read_to_string(text).expect("the description is there");
+    let says = |line: &str| assert!(text.contains(line), "the description lacks: {line}");
+    for (number, refusal) in Refusal::ALL.iter().enumerate() {
+        says(&format!("| {number} | {} | {} |", refusal.code(), refusal.says()));
+    }
+    for label in [
+        Label::PEER_ID,
+        Label::GENESIS,
+        Label::ROSTER,
+        Label::DESCRIPTOR,
+        Label::TOKEN,
+        Label::KEM_EPOCH,
+        Label::EXPORTER,
+        Label::SAS_COMMIT,
+        Label::SAS_WORDS,
+        Label::CONTENT_HASH,
+    ] {
+        says(label.as_str());
+    }
+    let variant = |of: String| of.split([' ', '(', '{']).next().map(str::to_owned);
+    for (name, request) in requests(statements()) {
+        let number = read(name)[0];
+        says(&format!("| {number} | {} |", variant(format!("{request:?}")).expect("a name")));
+    }
+    for (name, response) in responses(statements()) {
+        let number = read(name)[0];
+        says(&format!("| {number} | {} |", variant(format!("{response:?}")).expect("a name")));
+    }
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
+    says(&hex(&read("request-notify")));
+    says(&hex(&read("response-refused")));
+}
