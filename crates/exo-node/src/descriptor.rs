@@ -3,7 +3,7 @@
 use exo_crypto::{KemEpochKey, Label, Signed, SignedBody};
 use exo_types::limits::{ADDRESSES_PER_MEMBER_MAX, DESCRIPTOR_LIFE_MILLIS};
 use exo_types::{
-    CodecError, PeerAddress, PeerId, Timestamp, Wire,
+    CodecError, PeerAddress, PeerId, Timestamp, Wire, bounded,
     codec::{bound, invalid},
 };
 use serde::{Deserialize, Serialize};
@@ -18,10 +18,12 @@ pub struct MemberDescriptor {
     /// Grows with every change, also across restarts.
     pub version: u64,
     /// Where the member is reached.
+    #[serde(deserialize_with = "bounded::list::<_, _, ADDRESSES_PER_MEMBER_MAX>")]
     pub addresses: Vec<PeerAddress>,
     /// What it can do.
     pub capabilities: CapabilitySet,
     /// Its sealing keys, this epoch's and the next one's, each signed by the member.
+    #[serde(deserialize_with = "bounded::list::<_, _, KEM_KEYS_MAX>")]
     pub kem_keys: Vec<Signed<KemEpochKey>>,
     /// When it ends.
     pub expires: Timestamp,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use exo_crypto::{IdentityKey, Label, SignedBody, hash};
 use exo_types::limits::{MEMBERS_MAX, REASON_BYTES_MAX};
 use exo_types::{
-    CodecError, Epoch, FederationId, NodeName, PeerId, Timestamp, Wire,
+    CodecError, Epoch, FederationId, NodeName, PeerId, Timestamp, Wire, bounded,
     codec::{bound, invalid},
 };
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,7 @@ pub struct RosterBody {
     /// The epoch this roster begins.
     pub epoch: Epoch,
     /// Members in the order of admission.
+    #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")]
     pub members: Vec<Member>,
 }
 
@@ -145,5 +146,24 @@ impl Roster {
     /// Whether an active member other than `but` has this name.
     pub fn name_taken(&self, name: &NodeName, but: &PeerId) -> bool {
         self.active().any(|(peer, member)| member.name == *name && peer != but)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_announced_number_of_members_over_the_bound_is_refused_before_room_is_made_for_them() {
+        // So many members are announced, and what stands there is none.
+        let refused = |announced: [u8; 2]| {
+            let start = [[1; FederationId::LEN].as_slice(), &[0], &announced].concat();
+            RosterBody::from_wire(&[start.as_slice(), &[0xff; 4000]].concat()).expect_err("refused")
+        };
+        let (of_129, of_300) = ([0x81, 0x01], [0xac, 0x02]);
+        assert!(matches!(refused(of_129), CodecError::Malformed(_)));
+        assert!(matches!(refused(of_300), CodecError::Malformed(_)));
+        // For their content the one, for their number the other.
+        assert_ne!(refused(of_129), refused(of_300));
     }
 }

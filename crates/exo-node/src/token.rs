@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use exo_crypto::{Label, SignedBody};
 use exo_types::limits::{CAPABILITIES_MAX, CLOCK_SKEW_MILLIS_MAX, TOKEN_LIFE_MILLIS};
 use exo_types::{
-    CodecError, Epoch, FederationId, PeerId, Timestamp, TokenId, Wire,
+    CodecError, Epoch, FederationId, PeerId, Timestamp, TokenId, Wire, bounded,
     codec::{bound, invalid},
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,7 @@ pub struct FederationToken {
     /// Where it may be used.
     pub audience: PeerId,
     /// Names of the capabilities it grants.
+    #[serde(deserialize_with = "bounded::set::<_, _, CAPABILITIES_MAX>")]
     pub capabilities: BTreeSet<String>,
     /// The membership epoch it was issued in; it dies with it.
     pub epoch: Epoch,
