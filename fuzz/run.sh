@@ -30,7 +30,7 @@ max_len() {
 run() {
     mkdir -p "corpus/$1" "artifacts/$1"
     cargo fuzz run "$1" -- -max_total_time="$seconds" -max_len="$(max_len "$1")" \
-        -rss_limit_mb=512 -malloc_limit_mb=64 -timeout=10 -print_final_stats=1 -verbosity=1 \
+        -rss_limit_mb=512 -malloc_limit_mb=64 -timeout=30 -print_final_stats=1 -verbosity=1 \
         >"logs/$1.log" 2>&1 || echo "exit status $?" >>"logs/$1.log"
 }
 
