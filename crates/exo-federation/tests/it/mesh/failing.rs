@@ -1,16 +1,22 @@
 //! Members that vanish, fall silent, are slow, and come back: no query waits for them past its
 //! deadline, and every answer names them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use exo_federation::driver::net::Purpose;
 use exo_federation::{ErrorCode, FederatedMesh, PeerState, QueryEvent, QuerySpec, SourceStatus};
 use exo_node::wire::{Request, Response};
+use futures::future::join;
 
 use super::actor::{Actor, Reply, answer, leg};
 use super::lane::{Net, nodes};
 use super::nodes::{
-    Federation, ask, by_text, by_vector, ids, of, one_moth_each, state, stop, until, until_async,
+    Federation, PATIENCE, ask, by_text, by_vector, ids, invite, of, one_moth_each, state, stop,
+    until, until_async,
 };
+use super::raw::{Raw, ask as ask_raw, close_code};
 
 #[tokio::test]
 async fn a_member_that_falls_silent_costs_one_deadline_and_comes_back_whole() {
@@ -221,11 +227,11 @@ async fn a_member_slower_than_the_deadline_times_out_and_is_asked_again_next_tim
     let federation = Federation::of(2).await;
     one_moth_each(&federation.nodes).await;
     let asker = &federation.nodes[1];
-    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
     let slow = Actor::join(federation.founder(), "slow", move |request| match request {
         Request::Search(_) => {
-            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            count.fetch_add(1, Ordering::Relaxed);
             Reply::Silence
         }
         _ => Reply::Usual,
@@ -236,7 +242,7 @@ async fn a_member_slower_than_the_deadline_times_out_and_is_asked_again_next_tim
     })
     .await;
     for _ in 0..3 {
-        let before = asked.load(std::sync::atomic::Ordering::Relaxed);
+        let before = asked.load(Ordering::Relaxed);
         let mut query = by_vector();
         query.deadline = Duration::from_millis(300);
         let answer = ask(asker, query.clone()).await;
@@ -244,24 +250,23 @@ async fn a_member_slower_than_the_deadline_times_out_and_is_asked_again_next_tim
         let report = of(&answer, &slow.peer_id());
         assert_eq!(report.status, SourceStatus::Timeout, "{report:?}");
         assert_eq!(answer.results.len(), 2);
-        assert!(asked.load(std::sync::atomic::Ordering::Relaxed) > before);
+        assert!(asked.load(Ordering::Relaxed) > before);
     }
 }
 
 #[tokio::test]
 async fn a_member_that_never_says_hello_is_closed_within_the_handshake_timeout() {
-    use exo_federation::driver::net::Purpose;
     let federation = Federation::of(1).await;
     let founder = federation.founder();
-    let raw = super::raw::Raw::member(founder, "mute").await;
-    super::nodes::invite(founder, true);
+    let raw = Raw::member(founder, "mute").await;
+    invite(founder, true);
     let member = raw.dial(founder, Purpose::Member).await;
-    let stranger = super::raw::Raw::stranger();
+    let stranger = Raw::stranger();
     let join = stranger.dial(founder, Purpose::Join).await;
     let began = Instant::now();
     let allowed = Duration::from_millis(exo_types::limits::HANDSHAKE_TIMEOUT_MILLIS);
     for channel in [member, join] {
-        let code = super::raw::close_code(&channel).await;
+        let code = close_code(&channel).await;
         assert_eq!(code, 2);
         assert!(began.elapsed() < allowed + SLACK, "{:?}", began.elapsed());
     }
@@ -351,37 +356,40 @@ async fn a_node_that_cannot_save_its_state_says_so_and_leaves_nobody_waiting() {
 
 #[tokio::test]
 async fn two_that_dial_each_other_at_once_keep_one_session() {
-    for raw_is_smaller in [true, false] {
-        let federation = Federation::of(1).await;
-        let node = federation.founder();
-        one_moth_each(&federation.nodes).await;
-        let raw = loop {
-            let raw = super::raw::Raw::stranger();
-            if (raw.peer_id() < node.peer_id()) == raw_is_smaller {
-                break raw;
-            }
-        };
-        let actor = Actor::idle(raw, node, "twin", |_| Reply::Usual).await;
-        let accepted = tokio::time::timeout(super::nodes::PATIENCE, actor.raw.endpoint.accept());
-        let theirs = accepted.await.expect("is dialled").expect("is open");
-        // Before the node's hello is answered, the other side's own session is up.
-        let ours = actor.raw.enter(node).await;
-        actor.serve(ours.channel.clone());
-        super::raw::ask(&ours.channel, &Request::Ping).await;
-        until("the session is in use", || node.token(&actor.peer_id())).await;
-        actor.serve(theirs.clone());
+    join(dial_at_once(true), dial_at_once(false)).await;
+}
 
-        let (kept, closed) =
-            if raw_is_smaller { (&ours.channel, &theirs) } else { (&theirs, &ours.channel) };
-        assert_eq!(super::raw::close_code(closed).await, 1, "superseded");
-        assert!(!kept.is_closed(), "{:?}", kept.close_reason());
-        let answer = ask(node, by_vector()).await;
-        assert!(answer.complete, "{:?}", answer.sources);
-        assert!(!kept.is_closed());
-        let answer = ours.search(ours.token().id);
-        if raw_is_smaller {
-            assert!(matches!(answer.await, Response::Answer { .. }));
+/// The session that the smaller of two ids dialled stays.
+async fn dial_at_once(raw_is_smaller: bool) {
+    let federation = Federation::of(1).await;
+    let node = federation.founder();
+    one_moth_each(&federation.nodes).await;
+    let raw = loop {
+        let raw = Raw::stranger();
+        if (raw.peer_id() < node.peer_id()) == raw_is_smaller {
+            break raw;
         }
+    };
+    let actor = Actor::idle(raw, node, "twin", |_| Reply::Usual).await;
+    let accepted = tokio::time::timeout(PATIENCE, actor.raw.endpoint.accept());
+    let theirs = accepted.await.expect("is dialled").expect("is open");
+    // Before the node's hello is answered, the other side's own session is up.
+    let ours = actor.raw.enter(node).await;
+    actor.serve(ours.channel.clone());
+    ask_raw(&ours.channel, &Request::Ping).await;
+    until("the session is in use", || node.token(&actor.peer_id())).await;
+    actor.serve(theirs.clone());
+
+    let (kept, closed) =
+        if raw_is_smaller { (&ours.channel, &theirs) } else { (&theirs, &ours.channel) };
+    assert_eq!(close_code(closed).await, 1, "superseded");
+    assert!(!kept.is_closed(), "{:?}", kept.close_reason());
+    let answer = ask(node, by_vector()).await;
+    assert!(answer.complete, "{:?}", answer.sources);
+    assert!(!kept.is_closed());
+    let answer = ours.search(ours.token().id);
+    if raw_is_smaller {
+        assert!(matches!(answer.await, Response::Answer { .. }));
     }
 }
 

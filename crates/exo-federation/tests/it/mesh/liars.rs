@@ -1,5 +1,6 @@
 //! Members that answer what cannot be right: each is named as failed and the others' answers stand.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::actor::{Actor, Reply, answer, encoded, leg};
 use super::nodes::{
     Federation, admit, ask, by_text, by_vector, ids, of, one_moth_each, state, until,
 };
-use super::raw::Raw;
+use super::raw::{Raw, ask as ask_raw, close_code};
 use crate::net::rogue::Rogue;
 
 /// Two honest members, and one that says what it is told to.
@@ -271,8 +272,13 @@ async fn a_false_roster_or_descriptor_changes_nothing() {
     one_moth_each(&federation.nodes).await;
     let founder = federation.founder();
     let view = super::nodes::federation(founder).await;
+    let told_count = Arc::new(AtomicUsize::new(0));
+    let count = told_count.clone();
     let liar = Actor::join(founder, "liar", move |request| match request {
-        Request::Sync(_) => told.lock().expect("is whole").clone(),
+        Request::Sync(_) => {
+            count.fetch_add(1, Ordering::Relaxed);
+            told.lock().expect("is whole").clone()
+        }
         _ => Reply::Usual,
     })
     .await;
@@ -286,25 +292,35 @@ async fn a_false_roster_or_descriptor_changes_nothing() {
     };
     let body = RosterBody { federation: view.id, epoch: Epoch(1000), members: vec![usurper] };
     let roster = Signed::sign(body, &liar.raw.keypair).expect("signs").into_signed();
-    let stranger = super::raw::Raw::stranger().descriptor();
+    let stranger = Raw::stranger().descriptor();
     let reply = |roster, descriptors| {
         Reply::Say(Response::Synced(Box::new(Synced { roster, descriptors })))
     };
-    for (what, reply) in [
-        ("a descriptor of nobody", reply(None, vec![stranger])),
-        ("a roster", reply(Some(roster), Vec::new())),
+    let known = founder.peers().len();
+    for (what, reply, closed) in [
+        ("a descriptor of nobody", reply(None, vec![stranger]), false),
+        ("a roster", reply(Some(roster), Vec::new()), true),
     ] {
         *says.lock().expect("is whole") = reply;
         let channel = liar.raw.enter(founder).await.channel;
         // The founder hears that there is news and asks for it.
         let notify = Request::Notify { epoch: Epoch(1000) };
-        assert_eq!(super::raw::ask(&channel, &notify).await, Response::Done, "{what}");
-        liar.serve(channel);
+        assert_eq!(ask_raw(&channel, &notify).await, Response::Done, "{what}");
+        let before = told_count.load(Ordering::Relaxed);
+        liar.serve(channel.clone());
+        until("the lie is told", || (told_count.load(Ordering::Relaxed) > before).then_some(()))
+            .await;
+        if closed {
+            assert_eq!(close_code(&channel).await, 2, "{what}");
+        } else {
+            assert_eq!(ask_raw(&channel, &Request::Ping).await, Response::Done, "{what}");
+        }
         for node in &federation.nodes {
             let now = super::nodes::federation(node).await;
             assert_eq!(now.founder, view.founder, "{what}");
             assert!(now.epoch < Epoch(10), "{what}");
         }
+        assert_eq!(founder.peers().len(), known, "{what}");
         let mut query: QuerySpec = by_vector();
         query.deadline = Duration::from_millis(500);
         assert_eq!(ask(founder, query).await.results.len(), 2, "{what}");

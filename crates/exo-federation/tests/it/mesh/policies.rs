@@ -61,9 +61,9 @@ async fn a_policy_survives_a_restart() {
 
 #[tokio::test]
 async fn a_hidden_collection_and_an_absent_one_look_the_same() {
-    let mut federation = Federation::of(2).await;
-    let raw = Raw::new(federation.retire_last().await);
+    let federation = Federation::of(1).await;
     let node = federation.founder();
+    let raw = Raw::member(node, "raw").await;
     let name = collection("vault");
     let session = raw.enter(node).await;
     let absent = everything_asked(&session, &name).await;
@@ -198,9 +198,9 @@ async fn a_filter_tells_nothing_of_metadata_that_is_kept_back() {
 
 #[tokio::test]
 async fn a_vector_leaves_the_node_only_where_the_policy_lets_it() {
-    let mut federation = Federation::of(2).await;
-    let raw = Raw::new(federation.retire_last().await);
+    let federation = Federation::of(1).await;
     let node = federation.founder();
+    let raw = Raw::member(node, "raw").await;
     fill(node, spec("notes", 2), vec![record("a", "moth", Some(&[1.0, 0.5]))]).await;
     let session = raw.enter(node).await;
     let request = search(session.token().id, None, QueryTarget::vector(vec![1.0, 0.0]));
