@@ -38,6 +38,7 @@ fn query_measures_real_processes_and_leaves_nothing_behind() {
         let over = found(&report, &format!("federated.{kind}.over_slowest_local"));
         let over = over["p50"].as_f64().expect("a number");
         assert!((federated - local - over).abs() < 1e-3, "{federated} {local} {over}");
+        figure(&report, &format!("local.{kind}.all_at_once"), "ms");
         figure(&report, &format!("http.{kind}"), "ms");
         figure(&report, &format!("embedded.{kind}"), "ms");
     }

@@ -6,12 +6,15 @@ use exo_federation::{ErrorCode, FederatedMesh};
 use exo_types::{FederationScope, QuerySpec, QueryTarget};
 use tokio::runtime::Runtime;
 
+use super::super::broken;
 use super::super::report::{Report, Unit, percentile};
 use super::data::Data;
 use super::federation::Federation;
 use super::{TOP, WARM_UP};
 use crate::api::dto::query::{QueryDoc, QueryRequest, ScopeDoc};
+use crate::cmd::demo::fleet::Node;
 use crate::exit::Failure;
+use crate::span::millis;
 
 /// Measures queries by vector, then queries by text.
 pub(super) fn measure(
@@ -29,6 +32,19 @@ pub(super) fn measure(
     Ok(())
 }
 
+/// What one kind of query took, milliseconds.
+#[derive(Default)]
+struct Taken {
+    /// Each source's own search with nothing else going on, a list a source.
+    local: Vec<Vec<f64>>,
+    /// The slowest of all sources' own searches when they run at the same time.
+    at_once: Vec<f64>,
+    /// The whole query, asked through the library.
+    federated: Vec<f64>,
+    /// The whole query, asked through the API of another node.
+    http: Vec<f64>,
+}
+
 /// Measures one kind of query; how much longer the federated one takes than the slowest source's
 /// own search, median against median, milliseconds.
 fn kind(
@@ -39,52 +55,69 @@ fn kind(
     queries: usize,
     target: impl Fn(usize) -> QueryTarget,
 ) -> Result<f64, Failure> {
-    let Federation { asker, others } = federation;
-    let mut local = vec![Vec::with_capacity(queries); others.len() + 1];
-    let (mut federated, mut http) = (Vec::new(), Vec::new());
+    let mut taken = Taken::default();
     for query in 0..queries + WARM_UP {
-        let target = target(query);
-        let counts = query >= WARM_UP;
-        // What a source takes is its own figure: the way to it through the API is not in it.
-        let own = runtime.block_on(ask(asker, FederationScope::Local, &target))?.0;
-        for (node, times) in others.iter().zip(&mut local[1..]) {
-            let answer: QueryDoc =
-                node.client.post("/v1/queries", &request(ScopeDoc::Local, &target))?;
-            if counts {
-                times.push(answer.elapsed_ms);
-            }
+        if query == WARM_UP {
+            taken = Taken::default();
         }
-        let whole = runtime.block_on(ask(asker, FederationScope::Direct, &target))?.1;
-        let through_api = match others.first() {
-            Some(node) => {
-                let began = Instant::now();
-                let answer: QueryDoc =
-                    node.client.post("/v1/queries", &request(ScopeDoc::Direct, &target))?;
-                check(answer.answered(), others.len() + 1)?;
-                began.elapsed()
-            }
-            None => whole,
-        };
-        if counts {
-            local[0].push(own.as_secs_f64() * 1e3);
-            federated.push(whole.as_secs_f64() * 1e3);
-            http.push(through_api.as_secs_f64() * 1e3);
-        }
+        once(&mut taken, runtime, federation, &target(query))?;
     }
-    let median = |samples: &Vec<f64>| {
-        let mut sorted = samples.clone();
+    let median = |samples: &[f64]| {
+        let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
         percentile(&sorted, 50).unwrap_or_default()
     };
-    let slowest = local.into_iter().max_by(|a, b| median(a).total_cmp(&median(b)));
+    let slowest = taken.local.into_iter().max_by(|a, b| median(a).total_cmp(&median(b)));
     let slowest = slowest.unwrap_or_default();
     let bar = median(&slowest);
-    let over: Vec<f64> = federated.iter().map(|time| time - bar).collect();
+    let over: Vec<f64> = taken.federated.iter().map(|time| time - bar).collect();
     report.samples(format!("local.{name}.slowest"), Unit::Millis, &slowest);
-    report.samples(format!("federated.{name}"), Unit::Millis, &federated);
+    report.samples(format!("local.{name}.all_at_once"), Unit::Millis, &taken.at_once);
+    report.samples(format!("federated.{name}"), Unit::Millis, &taken.federated);
     report.samples(format!("federated.{name}.over_slowest_local"), Unit::Millis, &over);
-    report.samples(format!("http.{name}"), Unit::Millis, &http);
+    report.samples(format!("http.{name}"), Unit::Millis, &taken.http);
     Ok(median(&over))
+}
+
+/// Asks one query in every way.
+fn once(
+    taken: &mut Taken,
+    runtime: &Runtime,
+    federation: &Federation,
+    target: &QueryTarget,
+) -> Result<(), Failure> {
+    let Federation { asker, others } = federation;
+    taken.local.resize_with(others.len() + 1, Vec::new);
+    // What a source takes is its own figure: the way to it through the API is not in it.
+    let own = || runtime.block_on(ask(asker, FederationScope::Local, target));
+    let others_own = |node: &Node| -> Result<f64, Failure> {
+        let answer: QueryDoc =
+            node.client.post("/v1/queries", &request(ScopeDoc::Local, target))?;
+        Ok(answer.elapsed_ms)
+    };
+    taken.local[0].push(millis(own()?.0));
+    for (node, times) in others.iter().zip(&mut taken.local[1..]) {
+        times.push(others_own(node)?);
+    }
+    let at_once = std::thread::scope(|scope| {
+        let begun: Vec<_> = others.iter().map(|node| scope.spawn(|| others_own(node))).collect();
+        let mut slowest = millis(own()?.0);
+        for one in begun {
+            let took = one.join().map_err(|_| broken("a search", "its thread panicked"))??;
+            slowest = slowest.max(took);
+        }
+        Ok::<f64, Failure>(slowest)
+    })?;
+    taken.at_once.push(at_once);
+    taken.federated.push(millis(runtime.block_on(ask(asker, FederationScope::Direct, target))?.1));
+    if let Some(node) = others.first() {
+        let began = Instant::now();
+        let answer: QueryDoc =
+            node.client.post("/v1/queries", &request(ScopeDoc::Direct, target))?;
+        check(answer.answered(), others.len() + 1)?;
+        taken.http.push(millis(began.elapsed()));
+    }
+    Ok(())
 }
 
 /// Asks through the library: what the node says it took, and what the caller waited.
