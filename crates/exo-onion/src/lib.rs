@@ -15,8 +15,8 @@
 //! - Time and randomness are arguments: a clock within a few seconds of the others', and a source that
 //!   nobody can predict. Encapsulation alone uses the operating system's source, inside exo-crypto.
 //! - The links between neighbours are encrypted and authenticated: [`Relay::from`] is who sent the packet.
-//! - One [`ReplayCache`] for as long as the sealing keys are kept; after a crash begin with
-//!   [`ReplayCache::restarted`].
+//! - One [`ReplayCache`] for as long as the sealing keys are kept: saved when the node stops
+//!   ([`ReplayCache::to_bytes`]), and after a crash begun with [`ReplayCache::restarted`].
 //! - Whoever gets a [`Dropped`] ends the stream without a word, the same way for every cause; whoever
 //!   takes a packet lets the neighbour answer for it (rate limits are not here).
 //! - A packet is sent once. After a failure a new one is built over another path.
@@ -68,7 +68,7 @@ pub use message::{
 pub use path::{Candidate, Diversity, PathError, PathRules, first_relays, select_path};
 pub use peel::{Cover, Delivery, Forward, Peeled, Relay, peel_layer};
 pub use random::Random;
-pub use replay::ReplayCache;
+pub use replay::{DamagedCache, ReplayCache};
 pub use reply::{
     AnswerTooLong, LayerError, RelayReply, Reply, ReplyClass, ReplyError, ReplyFailure, ReplyKeys,
     ReplyOutcome, ReplySealer,

@@ -6,7 +6,7 @@ use exo_crypto::kem::KEM_CIPHERTEXT_BYTES;
 use exo_types::limits::{
     ONION_HEADER_BYTES_MAX, ONION_HOPS_MAX, ONION_PACKET_LARGE_BYTES, ONION_PACKET_SMALL_BYTES,
 };
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::dropped::{DropReason, Dropped};
 
@@ -90,6 +90,13 @@ impl OnionMessage {
         self.bytes[CIPHERTEXT_AT..SLOTS_AT].copy_from_slice(ciphertext);
     }
 
+    /// The slots, and as many zeros behind them as a hop takes away in front.
+    pub(crate) fn padded_slots(&self) -> Zeroizing<[u8; PADDED_SLOTS_BYTES]> {
+        let mut slots = Zeroizing::new([0; PADDED_SLOTS_BYTES]);
+        slots[..SLOTS_BYTES].copy_from_slice(self.header().slots());
+        slots
+    }
+
     pub(crate) fn slots_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[SLOTS_AT..HEADER_BYTES]
     }
@@ -98,21 +105,16 @@ impl OnionMessage {
         &mut self.bytes[HEADER_BYTES..]
     }
 
-    /// Moves the first slot's ciphertext into place and the slots behind it forward, with `last` behind
-    /// them.
-    pub(crate) fn shift_slots(&mut self, last: &[u8; SLOT_BYTES]) {
-        let bytes = &mut self.bytes;
-        bytes.copy_within(SLOTS_AT + ROUTING_BYTES..SLOTS_AT + SLOT_BYTES, CIPHERTEXT_AT);
-        bytes.copy_within(SLOTS_AT + SLOT_BYTES..HEADER_BYTES, SLOTS_AT);
-        bytes[HEADER_BYTES - SLOT_BYTES..HEADER_BYTES].copy_from_slice(last);
+    /// Puts the ciphertext of the first slot and the slots behind it into place.
+    pub(crate) fn advance(&mut self, opened: &[u8; PADDED_SLOTS_BYTES]) {
+        self.bytes[CIPHERTEXT_AT..HEADER_BYTES].copy_from_slice(&opened[ROUTING_BYTES..]);
     }
 
-    /// Undoes [`shift_slots`](Self::shift_slots) up to the bytes that it pushed out at the end: the
-    /// first slot is left with the ciphertext in it and its routing block unset.
-    pub(crate) fn unshift_slots(&mut self) {
-        let bytes = &mut self.bytes;
-        bytes.copy_within(SLOTS_AT..HEADER_BYTES - SLOT_BYTES, SLOTS_AT + SLOT_BYTES);
-        bytes.copy_within(CIPHERTEXT_AT..SLOTS_AT, SLOTS_AT + ROUTING_BYTES);
+    /// Undoes [`advance`](Self::advance) up to the bytes that are pushed out at the end: the first slot
+    /// is left with the ciphertext in it and its routing block unset.
+    pub(crate) fn retreat(&mut self) {
+        let from = CIPHERTEXT_AT..HEADER_BYTES - SLOT_BYTES;
+        self.bytes.copy_within(from, SLOTS_AT + ROUTING_BYTES);
     }
 
     /// Overwrites a packet whose payload is in the clear.
@@ -234,6 +236,8 @@ pub const SLOT_BYTES: usize = ROUTING_BYTES + KEM_CIPHERTEXT_BYTES;
 pub const SLOTS_BYTES: usize = (ONION_HOPS_MAX - 1) * SLOT_BYTES + ROUTING_BYTES;
 /// Length of a header, bytes.
 pub const HEADER_BYTES: usize = SLOTS_AT + SLOTS_BYTES;
+/// Length of the slots and of what a hop puts behind them, bytes.
+pub(crate) const PADDED_SLOTS_BYTES: usize = SLOTS_BYTES + SLOT_BYTES;
 /// Length of the number that says how long the content is, bytes.
 pub(crate) const LENGTH_BYTES: usize = 4;
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::dropped::{DropReason, Dropped};
 use crate::keys::HopKeys;
-use crate::message::{LENGTH_BYTES, OnionMessage, ROUTING_BYTES, SLOT_BYTES, prefix};
+use crate::message::{LENGTH_BYTES, OnionMessage, ROUTING_BYTES, prefix};
 use crate::replay::ReplayCache;
 use crate::reply::{RelayReply, ReplySealer};
 use crate::routing::{Action, Routing};
@@ -96,19 +96,16 @@ pub fn peel_layer(
     // 3. Only now is it worth remembering.
     seen.insert(&keys.replay_tag(), now)?;
 
-    // 4. The routing block. The bytes behind the last slot are the stream itself.
-    let mut stream = keys.header_stream();
-    stream.apply(message.slots_mut());
-    let mut last = [0; SLOT_BYTES];
-    stream.apply(&mut last);
-    let block: &[u8; ROUTING_BYTES] =
-        message.header().slots().first_chunk().ok_or(DropReason::Routing)?;
+    // 4. The routing block. What the zeros become is the slot that this hop puts behind the others.
+    let mut slots = message.padded_slots();
+    keys.apply_header(slots.as_mut_slice());
+    let block: &[u8; ROUTING_BYTES] = slots.first_chunk().ok_or(DropReason::Routing)?;
     let routing = Routing::decode(block)?;
     seen.check_expiry(routing.expiry, now)?;
     check_next(&routing.action, relay)?;
 
     // 5. The payload.
-    keys.payload_stream().apply(message.payload_mut());
+    keys.apply_payload(message.payload_mut());
 
     // 6. What the next hop gets, or what is for this one.
     let delay = Duration::from_millis(u64::from(routing.delay_millis));
@@ -116,7 +113,7 @@ pub fn peel_layer(
     let own = |end| ReplySealer::new(routing.reply, end, 0);
     match routing.action {
         Action::Forward { next, tag, epoch } => {
-            message.shift_slots(&last);
+            message.advance(&slots);
             message.set_prefix(&prefix(message.class(), epoch));
             message.set_tag(&tag);
             let reply = RelayReply::new(routing.reply, reply);

@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::keys::HopKeys;
 use crate::message::{
-    LENGTH_BYTES, OnionMessage, PacketClass, ROUTING_BYTES, SLOT_BYTES, SLOTS_BYTES, TAG_BYTES,
-    prefix,
+    LENGTH_BYTES, OnionMessage, PADDED_SLOTS_BYTES, PacketClass, ROUTING_BYTES, SLOT_BYTES,
+    SLOTS_BYTES, TAG_BYTES, prefix,
 };
 use crate::random::{Random, below};
 use crate::reply::{ReplyClass, ReplyKeys};
@@ -206,7 +206,7 @@ pub(crate) fn assemble(
         let mut enciphered = SLOTS_BYTES;
         let mut block = layer.block;
         if let Some(tag) = next_tag {
-            message.unshift_slots();
+            message.retreat();
             block[NEXT_TAG_AT..NEXT_TAG_AT + TAG_BYTES].copy_from_slice(&tag);
         } else {
             enciphered -= filler.len();
@@ -214,7 +214,7 @@ pub(crate) fn assemble(
         let slots = message.slots_mut();
         slots[..ROUTING_BYTES].copy_from_slice(&block);
         combine(&mut slots[..enciphered], stream);
-        layer.keys.payload_stream().apply(message.payload_mut());
+        layer.keys.apply_payload(message.payload_mut());
         message.set_prefix(&prefix(class, layer.epoch));
         message.set_ciphertext(layer.ciphertext.as_bytes());
         message.set_tag(&[0; TAG_BYTES]);
@@ -227,8 +227,8 @@ pub(crate) fn assemble(
 
 /// A hop's stream over its slots and the one that it puts behind them.
 fn header_stream(layer: &Layer) -> Zeroizing<Vec<u8>> {
-    let mut stream = Zeroizing::new(vec![0; SLOTS_BYTES + SLOT_BYTES]);
-    layer.keys.header_stream().apply(&mut stream);
+    let mut stream = Zeroizing::new(vec![0; PADDED_SLOTS_BYTES]);
+    layer.keys.apply_header(&mut stream);
     stream
 }
 

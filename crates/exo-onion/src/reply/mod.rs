@@ -10,8 +10,6 @@ mod open;
 mod relay;
 mod seal;
 
-use aws_lc_rs::aead::{CHACHA20_POLY1305, LessSafeKey, UnboundKey};
-use exo_crypto::SharedSecret;
 use exo_types::limits::{
     ONION_REPLY_CHUNK_BYTES_MAX, ONION_REPLY_LARGE_BYTES, ONION_REPLY_MEDIUM_BYTES,
     ONION_REPLY_SMALL_BYTES,
@@ -136,12 +134,6 @@ impl ReplyFailure {
             other => Self::Other(other),
         }
     }
-}
-
-/// The cipher of a hop's own chunks. The library fails for a key of another length than 32 bytes alone.
-fn cipher(key: &SharedSecret) -> LessSafeKey {
-    let key = UnboundKey::new(&CHACHA20_POLY1305, key.expose());
-    LessSafeKey::new(key.expect("32 bytes are a key for ChaCha20-Poly1305"))
 }
 
 /// Length of a chunk's authentication code, bytes.

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use aws_lc_rs::aead::{Aad, Nonce};
+use aws_lc_rs::aead::Aad;
 use exo_types::PeerId;
 use zeroize::Zeroizing;
 
-use super::{ANSWER, CHUNK_TAG_BYTES, FAILURE, ReplyClass, ReplyFailure, cipher};
-use crate::keys::{ReplyPair, Stream, nonce};
+use super::{ANSWER, CHUNK_TAG_BYTES, FAILURE, ReplyClass, ReplyFailure};
+use crate::keys::{ReplyPair, apply, cipher, nonce};
 
 /// What the asker keeps of a packet it sent: the keys to open its one reply.
 pub struct ReplyKeys {
@@ -131,13 +131,13 @@ impl ReplyKeys {
         let mut text = Zeroizing::new(vec![0; self.class.text_bytes()]);
         for (depth, hop) in self.hops.iter().enumerate().take_while(|(depth, _)| *depth <= last) {
             let (sealed, tag) = chunk.split_at(chunk.len().checked_sub(CHUNK_TAG_BYTES)?);
-            let nonce = Nonce::assume_unique_for_key(nonce(u32::from(self.next)));
+            let nonce = nonce(u32::from(self.next));
             let aad = Aad::from(self.class.aad(self.next));
-            let cipher = cipher(&hop.keys.end);
+            let cipher = cipher(hop.keys.end.expose());
             if cipher.open_separate_gather(nonce, aad, sealed, tag, &mut text).is_ok() {
                 return Some((depth, text));
             }
-            Stream::new(hop.keys.layer.expose(), u32::from(self.next)).apply(chunk);
+            apply(hop.keys.layer.expose(), u32::from(self.next), chunk);
         }
         None
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{ReplyClass, ReplyFailure, ReplySealer};
-use crate::keys::{ReplyPair, Stream};
+use crate::keys::{ReplyPair, apply};
 
 /// All that a relay keeps of a packet that it sent on, beside the stream that the packet came by.
 ///
@@ -58,7 +58,7 @@ impl RelayReply {
         if expected != actual {
             return Err(LayerError::Length { expected, actual });
         }
-        Stream::new(self.keys.layer.expose(), u32::from(self.next)).apply(chunk);
+        apply(self.keys.layer.expose(), u32::from(self.next), chunk);
         self.next += 1;
         Ok(())
     }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use aws_lc_rs::aead::{Aad, Nonce};
+use aws_lc_rs::aead::Aad;
 use exo_crypto::SharedSecret;
 use zeroize::Zeroizing;
 
-use super::{ANSWER, FAILURE, REPLY_HEADER_BYTES, ReplyClass, ReplyFailure, cipher};
-use crate::keys::nonce;
+use super::{ANSWER, FAILURE, REPLY_HEADER_BYTES, ReplyClass, ReplyFailure};
+use crate::keys::{cipher, nonce};
 
 /// Seals the one reply of the member that a packet was for.
 pub struct ReplySealer {
@@ -64,13 +64,13 @@ impl ReplySealer {
         let header: [u8; REPLY_HEADER_BYTES] = [kind, cause, 0, 0, a, b, c, d];
         let whole = header.iter().chain(answer);
         text.iter_mut().zip(whole).for_each(|(to, from)| *to = *from);
-        let cipher = cipher(&self.key);
+        let cipher = cipher(self.key.expose());
         (self.first..self.class.chunks())
             .zip(text.chunks(self.class.text_bytes()))
             .map(|(index, text)| {
                 let mut chunk = Vec::with_capacity(self.class.chunk_bytes());
                 chunk.extend_from_slice(text);
-                let nonce = Nonce::assume_unique_for_key(nonce(u32::from(index)));
+                let nonce = nonce(u32::from(index));
                 let aad = Aad::from(self.class.aad(index));
                 // The library refuses lengths alone, of gigabytes.
                 let tag = cipher

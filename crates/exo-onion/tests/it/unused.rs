@@ -4,7 +4,7 @@
 //! Secrets and chance come from a seed, so that a figure of one run is the figure of every run.
 
 use chacha20::ChaCha20;
-use chacha20::cipher::{KeyIvInit, StreamCipher};
+use chacha20::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use exo_crypto::{KemCiphertext, SharedSecret};
 use exo_onion::craft::{CraftedHop, craft, hop_keys};
 use exo_onion::{OnionMessage, PacketClass, ROUTING_BYTES, SLOT_BYTES, SLOTS_BYTES};
@@ -51,7 +51,9 @@ fn at_the_end(message: &OnionMessage, number: usize, hops: usize) -> Vec<u8> {
         slots.resize(SLOTS_BYTES + SLOT_BYTES, 0);
         let keys = hop_keys(&secret(number, hop), &peer(hop), prefix);
         let key: &[u8; 32] = keys[32..64].try_into().expect("32 bytes");
-        ChaCha20::new(key.into(), &[0; 12].into()).apply_keystream(&mut slots);
+        let mut stream = ChaCha20::new(key.into(), &[0; 12].into());
+        stream.seek(64);
+        stream.apply_keystream(&mut slots);
         if hop + 1 < hops {
             assert_eq!(&slots[ROUTING_BYTES..SLOT_BYTES], [0xcc; 1120], "the path is as built");
         }

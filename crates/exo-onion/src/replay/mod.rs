@@ -4,6 +4,8 @@
 //! lives longer; so whatever is forgotten has expired. Time never goes back in here: after the clock was
 //! set back, expiries are compared with the latest time seen.
 
+mod saved;
+
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -14,6 +16,8 @@ use exo_types::limits::{ONION_REPLAY_STEP_MILLIS, ONION_REPLAY_WINDOW_MILLIS, ON
 use crate::dropped::DropReason;
 use crate::keys::ReplayTag;
 use crate::routing::Expiry;
+
+pub use saved::DamagedCache;
 
 /// The packets that this member has taken of late.
 ///
@@ -49,8 +53,9 @@ impl ReplayCache {
     }
 
     /// An empty cache for keys that may have opened packets before `boot`: those that could have been
-    /// taken then are refused, which is every packet for the first half minute and some for a minute
-    /// more.
+    /// taken then are refused, which is every packet for the first 20 seconds and fewer and fewer for
+    /// 70 more. `boot` is not before any packet was taken: a machine whose clock may be behind when it
+    /// starts waits for the right time.
     ///
     /// Begin again like this as well when the clock was found to be far ahead and was set back.
     pub fn restarted(boot: Timestamp) -> Self {
