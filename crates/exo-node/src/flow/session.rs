@@ -188,6 +188,11 @@ impl Node {
         }
         let (peer, key) = (session.peer, session.key.clone());
         let membership = self.membership.as_ref().ok_or(Refusal::NotMember)?;
+        match membership.roster.standing(&peer) {
+            Standing::Active => {}
+            Standing::Revoked => return Err(Refusal::MemberRevoked),
+            Standing::Unknown => return Err(Refusal::NotMember),
+        }
         if hello.federation != membership.id {
             return Err(Refusal::WrongFederation);
         }

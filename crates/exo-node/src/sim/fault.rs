@@ -34,7 +34,7 @@ impl Weather {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let low = rng.between(1, 20);
         Self {
-            storm: rng.millis(15_000, 70_000),
+            storm: rng.millis(10_000, 50_000),
             delay_millis: (low, low + rng.between(1, 80)),
             delay_tail: if rng.chance(500) { rng.between(0, 60) } else { 0 },
             effects_per_crash: if rng.chance(600) { 300 } else { 100_000 },

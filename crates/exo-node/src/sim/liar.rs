@@ -2,17 +2,20 @@
 //! everything everybody said (more than any real one could) and tries it on all.
 
 use exo_crypto::{JoinerSas, SasNonce, SasSession, Signed};
-use exo_types::{Leg, LegKind, Metric, ScoreScale, TermStats, TokenId, Wire};
+use exo_types::{Epoch, FederationId, Leg, LegKind, Metric, ScoreScale, TermStats, TokenId, Wire};
 
 use super::clock::Happening;
 use super::host::Role;
 use super::net::{ConnId, HostId, Side, Stream};
 use super::rng::Rng;
 use super::world::World;
+use crate::capability::CapabilitySet;
+use crate::descriptor::MemberDescriptor;
 use crate::effect::{CallId, Purpose};
+use crate::flow::directory::sign_descriptor;
 use crate::ticket::Ticket;
 use crate::token::FederationToken;
-use crate::wire::{JoinStart, Request, Response};
+use crate::wire::{Hello, JoinStart, Request, Response};
 
 /// What attackers have recorded.
 #[derive(Debug, Default)]
@@ -118,7 +121,7 @@ impl World {
             Request::Hello(mut hello) => {
                 hello.token = signed;
                 if self.rng.chance(300) {
-                    hello.epoch = exo_types::Epoch(self.rng.next());
+                    hello.epoch = Epoch(self.rng.next());
                 }
                 Request::Hello(hello)
             }
@@ -132,7 +135,7 @@ impl World {
                 Request::Terms(terms)
             }
             Request::Sync(mut sync) => {
-                sync.epoch = exo_types::Epoch(self.rng.below(3) as u64);
+                sync.epoch = Epoch(self.rng.below(3) as u64);
                 sync.have.clear();
                 Request::Sync(sync)
             }
@@ -146,7 +149,7 @@ impl World {
             0 => Request::Grant,
             1 => Request::JoinPoll,
             2 => Request::JoinReveal { nonce: SasNonce::new(self.rng.bytes()) },
-            3 => Request::Notify { epoch: exo_types::Epoch(self.rng.next()) },
+            3 => Request::Notify { epoch: Epoch(self.rng.next()) },
             _ => return known.map(|request| self.twisted_request(request)),
         };
         Some(made_up)
@@ -183,7 +186,7 @@ impl World {
             }
             Response::Welcome(mut welcome) => {
                 welcome.token = signed.unwrap_or(welcome.token);
-                welcome.epoch = exo_types::Epoch(self.rng.next());
+                welcome.epoch = Epoch(self.rng.next());
                 Response::Welcome(welcome)
             }
             Response::Token(token) => Response::Token(signed.map_or(token, Box::new)),
@@ -201,14 +204,9 @@ impl World {
 
     /// Sends something out of turn; the answer goes to nobody.
     fn make_up_request(&mut self, conn: ConnId, side: Side) {
-        let Some(bytes) = self.some_request().and_then(|request| request.to_wire().ok()) else {
-            return;
-        };
-        let call = self.knowledge.call();
-        let stream = Stream { conn, asker: side, call };
-        let at = self.now + self.delay();
-        self.stats.lies += 1;
-        self.queue.at(at, Happening::Request { stream, bytes });
+        if let Some(request) = self.some_request() {
+            self.say(conn, side, &request);
+        }
     }
 
     /// Attackers connect to somebody, or end a connection with a lie.
@@ -241,10 +239,10 @@ impl World {
     /// The outsider has a connection: it says whatever it has heard.
     pub(super) fn outsider_connected(&mut self, conn: ConnId, side: Side) {
         for _ in 0..self.rng.below(6) {
-            if self.rng.chance(250) {
-                self.knock_with_guess(conn, side);
-            } else {
-                self.make_up_request(conn, side);
+            match self.rng.below(4) {
+                0 => self.knock_with_guess(conn, side),
+                1 => self.greet_as_member(conn, side),
+                _ => self.make_up_request(conn, side),
             }
         }
         if self.rng.chance(500) {
@@ -255,33 +253,65 @@ impl World {
 
     /// Asks to join with a secret that is guessed.
     fn knock_with_guess(&mut self, conn: ConnId, side: Side) {
-        let founder = self.hosts[super::people::FOUNDER].node.as_ref();
-        let Some(membership) = founder.and_then(|node| node.membership.as_ref()) else { return };
-        let federation = Ticket::tag(&membership.id);
-        let Some(host) = self.net.end(conn, side).map(|end| &self.hosts[end.host]) else { return };
+        let Some((federation, _)) = self.federation() else { return };
+        let Some((host, descriptor)) = self.own_descriptor(conn, side) else { return };
+        let (joiner, name) = (self.hosts[host].peer, self.hosts[host].name.clone());
+        let session = SasSession {
+            exporter: self.rng.bytes(),
+            joiner,
+            inviter: self.hosts[super::people::FOUNDER].peer,
+        };
+        let (_, commitment) = JoinerSas::start(session, SasNonce::new(self.rng.bytes()));
+        let (federation, secret) = (Ticket::tag(&federation), self.rng.bytes());
+        let start = JoinStart { federation, secret, commitment, name, descriptor };
+        self.say(conn, side, &Request::JoinStart(Box::new(start)));
+    }
+
+    /// Says hello as a member would, under a key that is nobody's.
+    fn greet_as_member(&mut self, conn: ConnId, side: Side) {
+        let Some((federation, epoch)) = self.federation() else { return };
+        let Some((_, descriptor)) = self.own_descriptor(conn, side) else { return };
+        let token = match self.rng.chance(500) {
+            true => self.rng.pick(&self.knowledge.signed).cloned(),
+            false => None,
+        };
+        let capabilities = CapabilitySet::of_this_version();
+        let hello = Hello { federation, epoch, capabilities, descriptor, token };
+        self.say(conn, side, &Request::Hello(Box::new(hello)));
+    }
+
+    /// What everybody who has seen a member may know.
+    fn federation(&self) -> Option<(FederationId, Epoch)> {
+        let founder = self.hosts[super::people::FOUNDER].node.as_ref()?;
+        let membership = founder.membership.as_ref()?;
+        Some((membership.id, membership.roster.epoch))
+    }
+
+    /// A descriptor of the attacker at one end of a connection, signed by itself.
+    fn own_descriptor(
+        &self,
+        conn: ConnId,
+        side: Side,
+    ) -> Option<(HostId, Signed<MemberDescriptor>)> {
+        let host = &self.hosts[self.net.end(conn, side)?.host];
         let now = host.now(self.now).wall;
-        let described = crate::flow::directory::sign_descriptor(
+        let described = sign_descriptor(
             &host.keypair,
             &[super::host::address(host.id)],
             &[],
-            &crate::capability::CapabilitySet::of_this_version(),
+            &CapabilitySet::of_this_version(),
             now.0,
             now,
         );
-        let Ok(descriptor) = described else { return };
-        let session = SasSession {
-            exporter: self.rng.bytes(),
-            joiner: host.peer,
-            inviter: membership.founder,
-        };
-        let name = host.name.clone();
-        let (_, commitment) = JoinerSas::start(session, SasNonce::new(self.rng.bytes()));
-        let secret = self.rng.bytes();
-        let descriptor = descriptor.into_signed();
-        let start = JoinStart { federation, secret, commitment, name, descriptor };
-        let Ok(bytes) = Request::JoinStart(Box::new(start)).to_wire() else { return };
+        Some((host.id, described.ok()?.into_signed()))
+    }
+
+    /// Puts a request on its way whose answer goes to nobody.
+    fn say(&mut self, conn: ConnId, side: Side, request: &Request) {
+        let Ok(bytes) = request.to_wire() else { return };
         let stream = Stream { conn, asker: side, call: self.knowledge.call() };
         let at = self.now + self.delay();
+        self.stats.lies += 1;
         self.queue.at(at, Happening::Request { stream, bytes });
     }
 }

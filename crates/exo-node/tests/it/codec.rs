@@ -319,7 +319,7 @@ proptest! {
 }
 
 #[test]
-fn every_vector_is_refused_cut_at_any_place_and_with_a_byte_more() {
+fn every_vector_is_refused_cut_short_and_with_a_byte_more() {
     let signed = statements();
     let names = requests(signed).into_iter().map(|(name, _)| (name, true));
     for (name, asks) in names.chain(responses(signed).into_iter().map(|(name, _)| (name, false))) {
@@ -329,7 +329,9 @@ fn every_vector_is_refused_cut_at_any_place_and_with_a_byte_more() {
             false => Response::from_wire(bytes).is_err(),
         };
         assert!(!refused(&bytes), "{name}");
-        for len in 0..bytes.len() {
+        // Within keys and signatures one place is like another.
+        let places = (0..bytes.len()).filter(|len| *len < 300 || len % 61 == 0);
+        for len in places.chain(bytes.len().saturating_sub(50)..bytes.len()) {
             assert!(refused(&bytes[..len]), "{name} cut to {len} bytes");
         }
         assert!(refused(&[bytes.as_slice(), &[0]].concat()), "{name} with a byte more");

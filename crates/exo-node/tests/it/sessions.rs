@@ -227,3 +227,13 @@ fn a_member_that_moved_is_found_though_its_clock_was_set_back() {
     let known = peers.iter().find(|peer| peer.peer == wires.peer(1)).expect("a member");
     assert_eq!(known.addresses[0].host, "10.0.0.1.moved");
 }
+
+#[test]
+fn a_member_that_is_lost_is_dialled_again_within_a_second() {
+    let mut wires = Wires::federation(2);
+    let session = wires.session(0, 1).expect("a session");
+    wires.end(0, session, None);
+    wires.pass(Duration::from_secs(1));
+    assert!(wires.session(0, 1).is_some());
+    assert!(wires.node(0).token_at(&wires.peer(1)).is_some(), "and is in use");
+}
