@@ -13,8 +13,8 @@ use futures::future::join;
 use super::actor::{Actor, Reply, answer, leg};
 use super::lane::{Net, nodes};
 use super::nodes::{
-    Federation, PATIENCE, ask, by_text, by_vector, ids, invite, of, one_moth_each, state, stop,
-    until, until_async,
+    Federation, PATIENCE, Watch, ask, by_text, by_vector, ids, invite, of, one_moth_each, state,
+    stop, until, until_async,
 };
 use super::raw::{Raw, ask as ask_raw, close_code};
 
@@ -126,7 +126,7 @@ async fn a_member_that_stops_is_named_at_once_and_back_within_two_seconds() {
         .await;
         let answer = ask(&asker, by_vector()).await;
         assert_eq!(of(&answer, &peer).status, SourceStatus::Unreachable);
-        assert!(answer.elapsed < Duration::from_millis(500), "{:?}", answer.elapsed);
+        assert!(answer.elapsed < by_vector().deadline / 2, "{:?}", answer.elapsed);
         assert_eq!(answer.results.len(), 2);
 
         federation.nodes.insert(at, federation.homes[at].open().await);
@@ -145,7 +145,7 @@ async fn a_member_that_dies_without_a_word_and_starts_again_is_back_within_two_s
         let peer = crashed.node.peer_id();
         let held: Vec<_> = all.iter().map(|other| other.node.token(&peer)).collect();
         let crashed = net.crash(crashed).await;
-        let began = Instant::now();
+        let began = Watch::start();
         // The sessions with its former life are replaced although nobody used them meanwhile.
         until("the others have new sessions with it", || {
             let now: Vec<_> = all.iter().map(|other| other.node.token(&peer)).collect();
@@ -165,7 +165,7 @@ async fn a_member_that_dies_without_a_word_and_starts_again_is_back_within_two_s
 
 /// Every member gets whole answers again, with all records.
 async fn back_within_two_seconds(nodes: &[FederatedMesh]) {
-    let began = Instant::now();
+    let began = Watch::start();
     for node in nodes {
         let answer = until_async("the federation is whole again", || async {
             let mut query = by_vector();
@@ -204,7 +204,7 @@ async fn a_slow_member_holds_up_no_others_event() {
                 QueryEvent::Done(result) => panic!("ended without the slow one: {result:?}"),
             }
         }
-        assert!(began.elapsed() < Duration::from_millis(600), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
         assert!(quick.iter().all(|report| report.status == SourceStatus::Answered), "{quick:?}");
         assert!(quick.iter().all(|report| report.peer != slow.peer_id()), "{quick:?}");
         let Some(QueryEvent::Source(last)) = events.recv().await else { panic!("no last event") };

@@ -111,7 +111,7 @@ async fn a_lying_answer_fails_its_source_and_no_other() {
         assert!(!report.detail.is_empty() && report.count == 0, "{what}: {report:?}");
         assert!(!answer.complete, "{what}");
         assert_eq!(answer.results.len(), 2, "{what}");
-        assert!(answer.elapsed < Duration::from_secs(1), "{what}: {:?}", answer.elapsed);
+        assert!(answer.elapsed < by_vector().deadline, "{what}: {:?}", answer.elapsed);
     }
     // The same source is good again when it says what is right.
     setting.say(answer(vec![good]));
@@ -170,7 +170,7 @@ async fn an_answer_that_announces_more_than_a_frame_holds_fails_its_source_at_on
     let report = of(&answer, &huge);
     assert_eq!(report.status, SourceStatus::Failed, "{report:?}");
     assert_eq!(answer.results.len(), 2);
-    assert!(answer.elapsed < Duration::from_secs(1), "{:?}", answer.elapsed);
+    assert!(answer.elapsed < by_vector().deadline, "{:?}", answer.elapsed);
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn a_source_that_gives_up_or_is_busy_says_so_and_holds_up_nobody() {
         assert_eq!(report.status, expected, "{report:?}");
         assert!(!report.detail.is_empty());
         assert_eq!(answer.results.len(), 2);
-        assert!(answer.elapsed < Duration::from_secs(1), "{:?}", answer.elapsed);
+        assert!(answer.elapsed < by_vector().deadline, "{:?}", answer.elapsed);
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use exo_crypto::{PostQuantumKeypair, load_identity};
@@ -14,9 +16,45 @@ use exo_federation::{
     content_hash, join_federation,
 };
 use exo_types::PeerId;
+use tokio::task::AbortHandle;
 
 /// Long enough for a slow machine, short enough to fail in time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Time as this process gets it: what a busy machine keeps from it does not count, so that a test may
+/// say how soon something happens.
+pub(super) struct Watch {
+    began: Instant,
+    lost: Arc<AtomicU64>,
+    keeper: AbortHandle,
+}
+
+impl Watch {
+    pub(super) fn start() -> Self {
+        let lost = Arc::new(AtomicU64::new(0));
+        let adds = lost.clone();
+        let keeper = tokio::spawn(async move {
+            loop {
+                let slept = Instant::now();
+                tokio::time::sleep(LOOK_EVERY).await;
+                let late = slept.elapsed().saturating_sub(2 * LOOK_EVERY).as_micros();
+                adds.fetch_add(u64::try_from(late).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+        });
+        Self { began: Instant::now(), lost, keeper: keeper.abort_handle() }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        let lost = Duration::from_micros(self.lost.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(lost)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
 
 /// A node's directory; the node in it may run or not.
 pub(super) struct Home {
@@ -31,7 +69,10 @@ impl Home {
 
     /// A node that tells its peers another address, which leads to it.
     pub(super) fn advertising(name: &str, at: Option<SocketAddr>) -> Self {
-        let root = tempfile::tempdir().expect("a directory");
+        // These tests are of the network: a disk that all of them sync at once would set the pace.
+        let memory = Path::new("/dev/shm");
+        let root = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let root = root.expect("a directory");
         let mut config = Config::new(NodeName::new(name).expect("a name"));
         config.mesh_listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.advertise = at.iter().map(SocketAddr::to_string).collect();

@@ -1,6 +1,6 @@
 //! Those who do not belong: strangers, members of other federations, and members that were removed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exo_federation::driver::net::{CloseReason, Purpose};
 use exo_federation::{FederatedMesh, JoinStatus, PeerState, SourceStatus};
@@ -8,8 +8,8 @@ use exo_node::refusal::Refusal;
 use exo_node::wire::{Request, Response};
 
 use super::nodes::{
-    Federation, ask as query, by_text, by_vector, federation, invite, of, one_moth_each, refused,
-    state, stop, until,
+    Federation, Watch, ask as query, by_text, by_vector, federation, invite, of, one_moth_each,
+    refused, state, stop, until,
 };
 use super::raw::{Raw, ask, close_code, refusal, search, try_ask};
 
@@ -70,7 +70,7 @@ async fn a_removed_member_is_out_at_once_everywhere_and_is_told_so() {
     assert_eq!(query(b, by_vector()).await.results.len(), 4);
 
     founder.revoke(&removed.peer_id(), "left the project").expect("removes");
-    let began = Instant::now();
+    let began = Watch::start();
     until("every member has closed its session", || {
         let gone =
             |node: &FederatedMesh| state(node, &removed.peer_id()) == Some(PeerState::Revoked);
@@ -128,7 +128,7 @@ async fn a_removed_key_loses_live_sessions_and_never_gets_another() {
         sessions.push(session);
     }
     founder.revoke(&raw.peer_id(), "").expect("removes");
-    let began = Instant::now();
+    let began = Watch::start();
     for session in &sessions {
         assert_eq!(close_code(&session.channel).await, 3);
         try_ask(&session.channel, &search(session.token().id)).await.expect_err("is closed");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use exo_crypto::{PostQuantumKeypair, Signed};
 use exo_federation::driver::net::Purpose;
-use exo_federation::{CapabilitySet, FederatedMesh, FederationToken, SourceStatus};
+use exo_federation::{CapabilitySet, FederatedMesh, FederationToken, QuerySpec, SourceStatus};
 use exo_node::capability::{DIRECTORY, SEARCH, TERMS};
 use exo_node::refusal::Refusal;
 use exo_node::wire::{Hello, Request, Response, SyncRequest, TermsRequest};
@@ -13,7 +13,7 @@ use exo_types::{Epoch, FederationId, PeerId, Timestamp, TokenId, Wire};
 use futures::future::join_all;
 
 use super::nodes::{
-    Federation, Home, admit, all_active, ask as query, by_text, by_vector, federation,
+    Federation, Home, PATIENCE, admit, all_active, ask as query, by_text, by_vector, federation,
     one_moth_each, state, until, until_async,
 };
 use super::raw::{Raw, Session, ask, ask_bytes, now, refusal, search};
@@ -386,8 +386,10 @@ async fn queries_go_on_while_members_come_and_tokens_are_renewed() {
     let mut settled = None;
     // Half a second beyond the last admission, for the last epoch to have spread.
     while settled.is_none_or(|at: Instant| at.elapsed() < Duration::from_millis(500)) {
-        let round = federation.nodes.iter().zip([by_vector, by_text, by_vector]);
-        let round = join_all(round.map(|(asker, make)| query(asker, make())));
+        let makers: [fn() -> QuerySpec; 3] = [by_vector, by_text, by_vector];
+        let round = federation.nodes.iter().zip(makers);
+        let patient = |make: fn() -> QuerySpec| QuerySpec { deadline: PATIENCE, ..make() };
+        let round = join_all(round.map(|(asker, make)| query(asker, patient(make))));
         for answer in round.await {
             for source in answer.sources.iter().filter(|source| asked.contains(&source.peer)) {
                 assert_eq!(source.status, SourceStatus::Answered, "{source:?}");
@@ -398,7 +400,7 @@ async fn queries_go_on_while_members_come_and_tokens_are_renewed() {
         if joining.is_finished() && settled.is_none() {
             settled = Some(Instant::now());
         }
-        assert!(began.elapsed() < super::nodes::PATIENCE, "the members do not join");
+        assert!(began.elapsed() < PATIENCE, "the members do not join");
     }
     let (homes, nodes) = joining.await.expect("they join");
     assert!(queries > 20, "{queries} queries were asked meanwhile");
