@@ -62,9 +62,9 @@ fn main() -> Result<()> {
         })
         .collect();
     if args.json {
-        print_json(&times)
+        print_json(&times);
     } else {
-        print_table(&times)
+        print_table(&times);
     }
     Ok(())
 }
