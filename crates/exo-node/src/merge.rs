@@ -6,7 +6,6 @@
 //! best copy, with every other place kept. The order is total: ties break by (peer, id).
 
 use std::cmp::Ordering;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use exo_types::{
@@ -113,25 +112,23 @@ fn federated(peer: PeerId, source: &NodeName, hit: Hit) -> FederatedHit {
 /// Ranks hits and folds equal content into its first copy.
 fn collapse(mut hits: Vec<FederatedHit>) -> Vec<FederatedHit> {
     hits.sort_by(rank);
-    let mut place: BTreeMap<ContentHash, usize> = BTreeMap::new();
-    let mut also: BTreeMap<ContentHash, BTreeSet<Provenance>> = BTreeMap::new();
+    let mut places = Places::default();
+    let mut also: Vec<BTreeSet<Provenance>> = Vec::new();
     let mut kept: Vec<FederatedHit> = Vec::with_capacity(hits.len());
-    for hit in hits {
-        match place.entry(hit.content) {
-            Entry::Occupied(_) => {
-                let others = also.entry(hit.content).or_default();
-                others.extend(hit.also);
-                others.insert(hit.from);
+    for mut hit in hits {
+        match places.find(&hit, |at| &kept[at]) {
+            Some(at) => {
+                also[at].extend(hit.also);
+                also[at].insert(hit.from);
             }
-            Entry::Vacant(free) => {
-                free.insert(kept.len());
+            None => {
+                places.add(&hit, kept.len());
+                also.push(hit.also.drain(..).collect());
                 kept.push(hit);
             }
         }
     }
-    for (content, mut others) in also {
-        let best = &mut kept[place[&content]];
-        others.extend(best.also.drain(..));
+    for (best, mut others) in kept.iter_mut().zip(also) {
         others.remove(&best.from);
         best.also = others.into_iter().collect();
     }
@@ -140,18 +137,48 @@ fn collapse(mut hits: Vec<FederatedHit>) -> Vec<FederatedHit> {
 
 /// Fuses several rankings: each result's score becomes the sum of 1 / (60 + rank) over them.
 fn fuse(rankings: impl Iterator<Item = Vec<FederatedHit>>) -> Vec<FederatedHit> {
-    let mut fused: BTreeMap<ContentHash, (f64, Vec<FederatedHit>)> = BTreeMap::new();
+    let mut places = Places::default();
+    let mut fused: Vec<(f64, Vec<FederatedHit>)> = Vec::new();
     for ranking in rankings {
         for (rank, hit) in ranking.into_iter().enumerate() {
-            let (score, copies) = fused.entry(hit.content).or_default();
-            *score += 1.0 / (RANK_CONSTANT + 1.0 + rank as f64);
-            copies.push(hit);
+            let at = places.find(&hit, |at| &fused[at].1[0]).unwrap_or_else(|| {
+                places.add(&hit, fused.len());
+                fused.push((0.0, Vec::new()));
+                fused.len() - 1
+            });
+            fused[at].0 += 1.0 / (RANK_CONSTANT + 1.0 + rank as f64);
+            fused[at].1.push(hit);
         }
     }
     let same_score = |(score, copies): (f64, Vec<FederatedHit>)| {
         copies.into_iter().map(move |hit| FederatedHit { score, ..hit })
     };
-    collapse(fused.into_values().flat_map(same_score).collect())
+    collapse(fused.into_iter().flat_map(same_score).collect())
+}
+
+/// Where results of one content stand in a list.
+///
+/// A source names the hash of a text that it shows in part. Two results are one only when what they
+/// show agrees, too: a source cannot put its own words before another's text by naming that hash.
+#[derive(Default)]
+struct Places(BTreeMap<ContentHash, Vec<usize>>);
+
+impl Places {
+    fn find<'a>(
+        &self,
+        hit: &FederatedHit,
+        stands: impl Fn(usize) -> &'a FederatedHit,
+    ) -> Option<usize> {
+        let shows_the_same = |at: &usize| {
+            let known = stands(*at);
+            known.title == hit.title && known.text == hit.text
+        };
+        self.0.get(&hit.content)?.iter().copied().find(shows_the_same)
+    }
+
+    fn add(&mut self, hit: &FederatedHit, at: usize) {
+        self.0.entry(hit.content).or_default().push(at);
+    }
 }
 
 /// The total order of results: score from high to low, then (peer, id), then collection.
@@ -234,6 +261,22 @@ mod tests {
         assert_eq!(ids(&merged), ["y"]);
         let also: Vec<_> = merged[0].also.iter().map(|p| p.id.as_str()).collect();
         assert_eq!(also, ["x", "w"]);
+    }
+
+    #[test]
+    fn a_source_that_names_anothers_hash_does_not_hide_its_text() {
+        let mut honest = hit("honest", 0.4, 7);
+        honest.text = "what the owner wrote".to_owned();
+        let mut liar = hit("liar", 0.9, 7);
+        liar.text = "what somebody wants to be read".to_owned();
+        for scale in [cosine(), ScoreScale::TextOwn] {
+            let honest = answer(1, scale.clone(), vec![honest.clone()]);
+            let merged = merge(vec![honest, answer(2, scale, vec![liar.clone()])], 10);
+            let mut found = ids(&merged);
+            found.sort_unstable();
+            assert_eq!(found, ["honest", "liar"]);
+            assert!(merged.iter().all(|hit| hit.also.is_empty()));
+        }
     }
 
     #[test]

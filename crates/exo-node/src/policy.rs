@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use exo_crypto::{Label, hash};
 use exo_types::limits::{MEMBERS_MAX, TOP_K_MAX};
-use exo_types::{CodecError, Hit, PeerId, codec::bound};
+use exo_types::{CodecError, ContentHash, Hit, PeerId, codec::bound};
 use serde::{Deserialize, Serialize};
 
 /// Who may read a collection.
@@ -77,8 +78,15 @@ impl CollectionPolicy {
         }
     }
 
-    /// Takes from a hit what may not leave the node.
-    pub fn redact(&self, hit: &mut Hit) {
+    /// Takes from a hit of this node what may not leave it.
+    pub fn redact(&self, me: &PeerId, hit: &mut Hit) {
+        if !self.fields.title || !self.fields.text {
+            // The hash of what is kept back would let a guess be confirmed; one of the place tells
+            // copies apart as well.
+            let place = [hit.collection.as_str().as_bytes(), hit.id.as_str().as_bytes()];
+            hit.content =
+                ContentHash(hash(Label::CONTENT_HASH, &[me.as_bytes(), place[0], place[1]]));
+        }
         if !self.fields.title {
             hit.title.clear();
         }
@@ -90,6 +98,43 @@ impl CollectionPolicy {
         }
         if !self.fields.vector {
             hit.vector = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use exo_crypto::content_hash;
+    use exo_types::{CollectionName, RecordId};
+
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_kept_back_cannot_be_guessed_by_its_hash() {
+        let hit = |id: &str| Hit {
+            collection: CollectionName::new("notes").expect("a name"),
+            id: RecordId::new(id).expect("an id"),
+            score: 1.0,
+            content: content_hash("title", "text"),
+            title: "title".to_owned(),
+            text: "text".to_owned(),
+            metadata: BTreeMap::new(),
+            vector: None,
+        };
+        let me = PeerId::new([1; 32]);
+        let redacted = |fields: FieldSet, id: &str| {
+            let mut hit = hit(id);
+            CollectionPolicy { fields, ..CollectionPolicy::default() }.redact(&me, &mut hit);
+            hit.content
+        };
+        let all = FieldSet::default();
+        assert_eq!(redacted(all, "a"), content_hash("title", "text"));
+        for fields in [FieldSet { title: false, ..all }, FieldSet { text: false, ..all }] {
+            assert_ne!(redacted(fields, "a"), content_hash("title", "text"));
+            assert_eq!(redacted(fields, "a"), redacted(fields, "a"));
+            assert_ne!(redacted(fields, "a"), redacted(fields, "b"));
         }
     }
 }

@@ -202,7 +202,7 @@ impl Node {
                     .entry(hit.collection.clone())
                     .or_insert_with_key(|name| self.policy(name));
                 sent += 1;
-                policy.redact(hit);
+                policy.redact(&self.me, hit);
                 sent <= top_k.min(policy.results_max as usize)
             });
         }
