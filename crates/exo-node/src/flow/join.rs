@@ -94,11 +94,7 @@ impl Node {
     /// Dials the inviter, at the beginning and again after a restart or a loss. An attempt under way
     /// is given up for the new one.
     pub(crate) fn resume_joining(&mut self, _now: Now) {
-        let ours = |session: &Session| session.purpose == Purpose::Join && session.dialled;
-        let former = self.sessions.iter().filter(|(_, session)| ours(session));
-        for id in former.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.cut(id, CloseReason::Superseded);
-        }
+        self.give_up_all_but(None);
         let Some(ticket) = self.ticket() else { return };
         let inviter = ticket.inviter;
         let address = |at: &SocketAddr| PeerAddress {
@@ -108,6 +104,23 @@ impl Node {
         };
         let addresses = ticket.addresses.iter().map(address).collect();
         self.effect(Effect::Dial { peer: inviter, addresses, purpose: Purpose::Join });
+    }
+
+    /// Closes the sessions over which this node joins, but one.
+    fn give_up_all_but(&mut self, kept: Option<SessionId>) {
+        let given_up = |(id, session): &(&SessionId, &Session)| {
+            session.purpose == Purpose::Join && session.dialled && Some(**id) != kept
+        };
+        let given_up: Vec<_> = self.sessions.iter().filter(given_up).map(|(id, _)| *id).collect();
+        for id in given_up {
+            self.cut(id, CloseReason::Superseded);
+        }
+    }
+
+    /// Whether this node joins over a session: what comes of one that was given up counts for
+    /// nothing, and one that has ended has said so itself.
+    fn joins_over(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.dialled && !session.closing)
     }
 
     fn ticket(&self) -> Option<&Ticket> {
@@ -123,6 +136,7 @@ impl Node {
 
     /// The joiner's session with its inviter is up.
     pub(crate) fn knock(&mut self, now: Now, id: SessionId) {
+        self.give_up_all_but(Some(id));
         let nonce = SasNonce::new(self.random());
         let Some(session) = self.sessions.get_mut(&id) else { return };
         match &self.joining {
@@ -211,6 +225,9 @@ impl Node {
         id: SessionId,
         result: Result<Response, CallFailure>,
     ) {
+        if !self.joins_over(id) {
+            return;
+        }
         let challenge = match result {
             Ok(Response::JoinChallenge(challenge)) => challenge,
             Ok(Response::Refused(refusal)) => return self.join_ends(id, refusal.says()),
@@ -336,6 +353,9 @@ impl Node {
         id: SessionId,
         result: Result<Response, CallFailure>,
     ) {
+        if !self.joins_over(id) {
+            return;
+        }
         match result {
             Ok(Response::JoinPending) => {
                 self.join_failures = 0;
@@ -381,6 +401,7 @@ impl Node {
             self.learn_descriptor(now, descriptor);
         }
         self.persist_before(at);
+        self.give_up_all_but(Some(id));
         self.close(id, CloseReason::Superseded, true);
         self.event(Event::Joined);
     }

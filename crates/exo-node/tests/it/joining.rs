@@ -140,3 +140,37 @@ fn joining_another_federation_leaves_nothing_of_the_first() {
     };
     assert!(wires.pending.iter().any(refused), "{:?}", wires.pending);
 }
+
+#[test]
+fn a_joiner_that_was_given_two_tickets_is_left_with_one_connection() {
+    let mut wires = Wires::new(2);
+    let tickets = [wires.invite(true), wires.invite(true)];
+    for ticket in tickets {
+        // Both dials are under way at once.
+        wires.drive(1, |node, now| node.join(now, ticket)).expect("joins");
+    }
+    wires.pass(std::time::Duration::from_secs(6));
+    assert!(is_member(&wires, 1));
+    assert_eq!(wires.sessions(0, 1).len(), 1, "one session, between members");
+    assert_eq!(wires.node(0).load().sessions, 1);
+}
+
+#[test]
+fn what_comes_of_an_attempt_that_was_given_up_does_not_disturb_the_next() {
+    let mut wires = Wires::new(2);
+    let tickets = [wires.invite(true), wires.invite(true)];
+    let knocks =
+        |what: &Pending| matches!(what, Pending::Request { request: Request::JoinStart(_), .. });
+    for ticket in tickets {
+        wires.drive(1, |node, now| node.join(now, ticket)).expect("joins");
+        wires.run_but(knocks);
+    }
+    let dials = |what: &Pending| matches!(what, Pending::Dial { from: 1, .. });
+    for _ in 0..20 {
+        wires.now += std::time::Duration::from_millis(50);
+        wires.input(1, Input::Tick);
+        assert!(!wires.pending.iter().any(dials), "the second attempt is given up as well");
+    }
+    wires.run();
+    assert!(is_member(&wires, 1));
+}
