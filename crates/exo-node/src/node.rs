@@ -77,7 +77,7 @@ pub struct Node {
     pub(crate) join_failures: u32,
     pub(crate) collections: BTreeMap<CollectionName, CollectionSpec>,
     pub(crate) policies: BTreeMap<CollectionName, CollectionPolicy>,
-    /// The latest date on a token that this node signed since it started.
+    /// The latest date on a token of its own that this node has seen since it started.
     pub(crate) token_issued_last: exo_types::Timestamp,
     /// Tokens of a holder issued before this moment are revoked.
     pub(crate) tokens_not_before: BTreeMap<PeerId, exo_types::Timestamp>,

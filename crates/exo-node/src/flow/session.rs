@@ -208,7 +208,11 @@ impl Node {
         let version = hello.descriptor.verify(&key).map_err(|_| Refusal::Malformed)?.version;
         self.keep_descriptor(now, &hello.descriptor);
         let token = match presented {
-            Some(token) => token,
+            Some(token) => {
+                // A revocation is to void it too, though the clock was set back since it was issued.
+                self.token_issued_last = self.token_issued_last.max(token.issued);
+                token
+            }
             None => self.issue_token(now, peer, &agreed).ok_or(Refusal::Busy)?,
         };
         let session = self.sessions.get_mut(&id).ok_or(Refusal::NotMember)?;

@@ -237,3 +237,28 @@ fn a_member_that_is_lost_is_dialled_again_within_a_second() {
     assert!(wires.session(0, 1).is_some());
     assert!(wires.node(0).token_at(&wires.peer(1)).is_some(), "and is in use");
 }
+
+#[test]
+fn a_revocation_voids_a_token_of_a_former_life_though_the_clock_was_set_back() {
+    let mut wires = Wires::federation(2);
+    let token = token(&wires, 1, 0);
+    // The issuer starts again with a clock a little behind; the holder shows its token.
+    let session = wires.session(0, 1).expect("a session");
+    wires.crash(0);
+    wires.end(1, session, None);
+    for session in wires.sessions(1, 0) {
+        wires.end(1, session, None);
+    }
+    wires.pending.clear();
+    wires.back += 4_500;
+    wires.start(0);
+    wires.connect(1, 0, Purpose::Member);
+    wires.run();
+    assert_eq!(self::token(&wires, 1, 0), token, "the token is good after a restart");
+    let holder = wires.peer(1);
+    wires.drive(0, |node, now| node.revoke_tokens(now, &holder));
+    let session = wires.session(0, 1).expect("a session");
+    let call = wires.ask(1, 0, session, search(token));
+    let answer = deliver(&mut wires, call);
+    assert!(matches!(answer, Some(Response::Refused(_))), "{answer:?}");
+}

@@ -51,6 +51,8 @@ pub(crate) struct Wires {
     pub(crate) hosts: Vec<Host>,
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) now: Duration,
+    /// How far every wall clock has been set back, milliseconds.
+    pub(crate) back: u64,
     conns: Vec<Conn>,
     exchanges: Vec<(usize, ExchangeId, usize, CallId)>,
     next: u64,
@@ -74,6 +76,7 @@ impl Wires {
             hosts: (0..count).map(host).collect(),
             pending: VecDeque::new(),
             now: Duration::from_secs(1),
+            back: 0,
             conns: Vec::new(),
             exchanges: Vec::new(),
             next: 0,
@@ -97,6 +100,11 @@ impl Wires {
             }
         }
         wires
+    }
+
+    fn clock(&self) -> Now {
+        let now = clock(self.now);
+        Now { wall: Timestamp(now.wall.0 - self.back), ..now }
     }
 
     pub(crate) fn peer(&self, at: usize) -> PeerId {
@@ -134,7 +142,7 @@ impl Wires {
                 }
             }),
         };
-        let now = clock(self.now);
+        let now = self.clock();
         self.hosts[at].node = Some(Node::new(now, settings).expect("starts"));
         self.take_effects(at);
     }
@@ -146,14 +154,14 @@ impl Wires {
     }
 
     pub(crate) fn drive<R>(&mut self, at: usize, act: impl FnOnce(&mut Node, Now) -> R) -> R {
-        let now = clock(self.now);
+        let now = self.clock();
         let result = act(self.hosts[at].node.as_mut().expect("the node runs"), now);
         self.take_effects(at);
         result
     }
 
     pub(crate) fn input(&mut self, at: usize, input: Input) {
-        let now = clock(self.now);
+        let now = self.clock();
         if let Some(node) = self.hosts[at].node.as_mut() {
             node.handle(now, input);
             self.take_effects(at);
@@ -274,7 +282,7 @@ impl Wires {
     /// A connection comes up; the dialler hears of it first.
     pub(crate) fn connect(&mut self, from: usize, to: usize, purpose: Purpose) {
         let peer = self.peer(from);
-        let admits = |node: &Node| node.admits(clock(self.now), &peer);
+        let admits = |node: &Node| node.admits(self.clock(), &peer);
         if !self.hosts[to].node.as_ref().is_some_and(admits) {
             let (peer, refused) = (self.peer(to), self.hosts[to].node.is_some());
             let detail = "nobody answers".to_owned();
