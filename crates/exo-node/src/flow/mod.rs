@@ -1,5 +1,6 @@
 //! What the node does, one flow a file; here the two matches that route requests and responses.
 
+pub(crate) mod admit;
 pub(crate) mod answer;
 pub(crate) mod directory;
 pub(crate) mod join;

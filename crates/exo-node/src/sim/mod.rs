@@ -20,6 +20,7 @@ mod data;
 mod deliver;
 mod effects;
 mod end;
+mod exact;
 mod fault;
 mod host;
 mod invariant;
