@@ -84,7 +84,9 @@ impl FederatedMesh {
         // First it is not offered any more, then it is gone.
         self.substrate().info(name).await.map_err(convert::data)?;
         self.inner.core.drive(|node, _| node.collection_dropped(name));
-        self.substrate().drop_collection(name).await.map_err(convert::data)
+        self.substrate().drop_collection(name).await.map_err(convert::data)?;
+        self.inner.core.drive(|node, _| node.collection_gone(name));
+        Ok(())
     }
 
     /// Writes a batch of records: all of it or nothing, durable when this returns.

@@ -36,10 +36,17 @@ impl Node {
         self.collections.insert(spec.name.clone(), spec);
     }
 
-    /// Tells the node that a collection is gone.
+    /// Tells the node that a collection is to go: it is not offered any more. Its policy stays until
+    /// [`collection_gone`](Self::collection_gone), for after a crash in between the data is still
+    /// there.
     pub fn collection_dropped(&mut self, name: &CollectionName) {
         self.collections.remove(name);
-        if self.policies.remove(name).is_some() {
+    }
+
+    /// Tells the node that a dropped collection's data is gone.
+    pub fn collection_gone(&mut self, name: &CollectionName) {
+        // Unless one of that name was made meanwhile.
+        if !self.collections.contains_key(name) && self.policies.remove(name).is_some() {
             self.persist();
         }
     }
@@ -162,6 +169,11 @@ impl Node {
     }
 
     pub(crate) fn search_done(&mut self, now: Now, job: JobId, result: Result<Vec<Leg>, String>) {
+        // What no answer can carry, an infinite score say, is said at once, not left to a timeout.
+        let result = result.and_then(|legs| match legs.iter().try_for_each(Leg::check) {
+            Ok(()) => Ok(legs),
+            Err(error) => Err(error.to_string()),
+        });
         match self.jobs.remove(&job) {
             None => {}
             Some(Answering::Own(query)) => self.own_search_done(now, query, result),
@@ -177,6 +189,10 @@ impl Node {
     }
 
     pub(crate) fn terms_done(&mut self, now: Now, job: JobId, result: Result<TermStats, String>) {
+        let result = result.and_then(|stats| match stats.check() {
+            Ok(()) => Ok(stats),
+            Err(error) => Err(error.to_string()),
+        });
         match self.jobs.remove(&job) {
             None => {}
             Some(Answering::Own(query)) => self.own_terms_done(now, query, result),

@@ -33,6 +33,8 @@ impl World {
     /// Waits until every member has the founder's epoch and one session with every other.
     pub(super) fn converge(&mut self) -> Step {
         let began = self.now;
+        // What the storm has set going is over by then.
+        self.run_until(self.now + Duration::from_millis(1_500))?;
         let mut missing = String::new();
         while self.now < began + CONVERGED_WITHIN {
             self.run_until(self.now + Duration::from_millis(500))?;
@@ -52,7 +54,8 @@ impl World {
         let belongs: Vec<HostId> =
             (0..self.hosts.len()).filter(|h| self.hosts[*h].belongs()).collect();
         let wanted: BTreeSet<PeerId> = belongs.iter().map(|h| self.hosts[*h].peer).collect();
-        let founder = self.hosts[FOUNDER].node.as_ref()?.membership.as_ref()?;
+        let founder = self.hosts[FOUNDER].node.as_ref().and_then(|node| node.membership.as_ref());
+        let Some(founder) = founder else { return Some("nobody has founded yet".to_owned()) };
         let active: BTreeSet<PeerId> = founder.roster.active().map(|(peer, _)| *peer).collect();
         if active != wanted {
             let states: Vec<_> = belongs
@@ -69,7 +72,7 @@ impl World {
         let honest: Vec<HostId> =
             belongs.into_iter().filter(|h| self.hosts[*h].role != Role::Liar).collect();
         for h in &honest {
-            let node = self.hosts[*h].node.as_ref()?;
+            let Some(node) = &self.hosts[*h].node else { return Some(format!("n{h} is down")) };
             let here = node.membership.as_ref().map(|membership| membership.roster.epoch);
             if here != Some(epoch) || node.join_status() != JoinStatus::Member {
                 return Some(format!("n{h} has epoch {here:?}, not {epoch}"));
@@ -83,7 +86,7 @@ impl World {
 
     /// A pair of members without exactly one session that both use.
     fn wrong_session(&self, h: HostId, honest: &[HostId]) -> Option<String> {
-        let node = self.hosts[h].node.as_ref()?;
+        let Some(node) = &self.hosts[h].node else { return Some(format!("n{h} is down")) };
         for other in honest.iter().filter(|other| **other != h) {
             let peer = self.hosts[*other].peer;
             let Some(session) = node.by_peer.get(&peer) else {
@@ -93,9 +96,10 @@ impl World {
             let Some((conn, side)) = self.net.find(h, life, *session) else {
                 return Some(format!("n{h}'s session with n{other} is no connection"));
             };
-            let there = self.net.end(conn, side.other())?;
-            let used = self.hosts[*other].node.as_ref()?.by_peer.get(&self.hosts[h].peer);
-            if used != Some(&there.session) {
+            let there = self.net.end(conn, side.other()).map(|end| end.session);
+            let used = self.hosts[*other].node.as_ref().map(|node| &node.by_peer);
+            let used = used.and_then(|by_peer| by_peer.get(&self.hosts[h].peer)).copied();
+            if used.is_none() || used != there {
                 return Some(format!("n{h} and n{other} use different sessions"));
             }
             let between = |side: Side, conn: &super::net::Conn| {
@@ -202,7 +206,8 @@ impl World {
     fn left_over(&self) -> Option<String> {
         let members = self.hosts.iter().filter(|host| host.belongs()).count();
         for (h, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.belongs()) {
-            let load = host.node.as_ref()?.load();
+            let Some(node) = &host.node else { return Some(format!("n{h} is down")) };
+            let load = node.load();
             let waits = self.hosts.iter().any(|host| host.role == Role::Pending);
             let joins = usize::from(waits && h == FOUNDER);
             let most = members - 1 + joins;
@@ -215,8 +220,8 @@ impl World {
             if !host.exchanges.is_empty() {
                 return Some(format!("n{h} owes {} answers", host.exchanges.len()));
             }
-            let purposes = host.node.as_ref()?.sessions.values();
-            if purposes.filter(|session| session.purpose == Purpose::Join).count() > joins {
+            let sessions = node.sessions.values();
+            if sessions.filter(|session| session.purpose == Purpose::Join).count() > joins {
                 return Some(format!("n{h} holds sessions of joiners that are members"));
             }
         }

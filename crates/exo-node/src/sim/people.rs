@@ -11,7 +11,7 @@ use super::host::{PORT, Role};
 use super::net::HostId;
 use super::world::World;
 use super::{Step, Violation};
-use crate::{JoinStatus, Node};
+use crate::{JoinStatus, Node, QueryError};
 
 /// The founder's place.
 pub(super) const FOUNDER: HostId = 0;
@@ -222,8 +222,10 @@ impl World {
             }
             _ => vec![host.peer],
         };
-        if let Ok(id) = node.query(now, spec.clone()) {
-            self.checker.asked(h, id, spec, &sources, self.now);
+        match node.query(now, spec.clone()) {
+            Ok(id) => self.checker.asked(h, id, spec, &sources, self.now),
+            Err(QueryError::NotAMember) => {}
+            Err(error) => return Err(Violation(format!("n{h} cannot ask: {error}"))),
         }
         self.settle(h)
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use exo_node::effect::{CallFailure, Input, Purpose};
+use exo_node::policy::{CollectionPolicy, Readers};
 use exo_node::wire::{Request, Response};
 use exo_types::{
     CollectionName, ContentHash, FederationScope, Hit, Leg, LegKind, Metric, QuerySpec,
@@ -109,4 +110,63 @@ fn a_source_that_falls_silent_is_reported_at_the_deadline_and_not_before() {
     let report = result.sources.iter().find(|report| report.peer == wires.peer(1));
     assert_eq!(report.expect("is reported").status, SourceStatus::Timeout);
     assert_eq!(wires.node(0).load().timers, 1, "only upkeep is left");
+}
+
+/// Takes a search that a node has begun.
+fn begun(wires: &mut Wires, of: usize) -> exo_node::effect::JobId {
+    let is = |what: &Pending| matches!(what, Pending::Search { at, .. } if *at == of);
+    let place = wires.pending.iter().position(is).expect("a search is under way");
+    match wires.pending.remove(place) {
+        Some(Pending::Search { job, .. }) => job,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn hits_that_no_answer_can_carry_are_told_as_a_failed_search_at_once() {
+    let broken = || {
+        let scale =
+            ScoreScale::Vector { metric: Metric::Dot, dimensions: 2, embedder: String::new() };
+        let mut leg = leg(LegKind::Vector, scale);
+        leg.hits[0].score = f32::INFINITY;
+        Ok(vec![leg])
+    };
+    let mut wires = Wires::federation(2);
+    wires.drive(0, |node, now| node.query(now, by_vector())).expect("asks");
+    let finds = |what: &Pending| matches!(what, Pending::Search { .. });
+    wires.run_but(finds);
+    for at in 0..2 {
+        let job = begun(&mut wires, at);
+        wires.input(at, Input::SearchDone { job, result: broken() });
+    }
+    wires.run();
+    let result = wires.hosts[0].done.last().expect("the query ends without waiting");
+    assert_eq!(result.results.len(), 0);
+    for report in &result.sources {
+        assert_eq!(report.status, SourceStatus::Failed, "{}: {}", report.source, report.detail);
+    }
+}
+
+#[test]
+fn a_collection_half_dropped_keeps_its_policy_across_a_crash() {
+    let mut wires = Wires::federation(1);
+    let name = CollectionName::new("notes").expect("a name");
+    let hidden = CollectionPolicy { readers: Readers::Nobody, ..CollectionPolicy::default() };
+    let spec = exo_types::CollectionSpec {
+        name: name.clone(),
+        dimensions: 2,
+        metric: Metric::Dot,
+        embedder: String::new(),
+    };
+    wires.drive(0, |node, _| node.collection_added(spec, Some(hidden.clone())));
+    wires.drive(0, |node, _| node.collection_dropped(&name));
+    // The data is still there when the node starts again.
+    wires.crash(0);
+    wires.start(0);
+    assert_eq!(wires.node(0).policy(&name), hidden);
+    wires.drive(0, |node, _| node.collection_gone(&name));
+    assert_eq!(wires.node(0).policy(&name), hidden, "it is offered again");
+    wires.drive(0, |node, _| node.collection_dropped(&name));
+    wires.drive(0, |node, _| node.collection_gone(&name));
+    assert_eq!(wires.node(0).policy(&name), CollectionPolicy::default());
 }
