@@ -20,6 +20,7 @@
 //! - Names that prove themselves: a peer id is the hash of the key that signs.
 //! - Signatures bound to one purpose, and one type for what nobody has checked, another for what
 //!   holds ([`Signed`], [`Verified`]).
+//! - The key that cosigns a log, in the form that others verify ([`cosigner`]).
 //! - Sealing that stays secret as long as ML-KEM-768 or X25519 does ([`kem`], [`seal`](mod@seal)), under keys
 //!   that are erased when their epoch's grace is over ([`kem_epoch`]).
 //! - Words for two people to compare that somebody in the middle matches once in 2^44 tries, with one
@@ -28,6 +29,7 @@
 //!   ([`keyfile`]).
 //! - Decoders bounded before they allocate, that answer any bytes with a value or an error:
 //!   [`IdentityKey::from_spki_der`], [`IdentityKey::from_bytes`], [`Signature::from_bytes`],
+//!   [`CosignerKey::from_bytes`], [`CosignerSignature::from_bytes`],
 //!   [`KemPublicKey::from_bytes`], [`KemCiphertext::from_bytes`], [`KemKeyring::from_secret_bytes`],
 //!   [`ApiToken::parse`], [`keyfile::decode`], `Words::from_str`, and `from_wire` of [`Sealed`],
 //!   [`Signed`] and [`KemEpochKey`].
@@ -46,6 +48,7 @@
 //!   beyond our reach.
 
 mod body;
+pub mod cosigner;
 mod fixed;
 pub mod hash;
 pub mod identity;
@@ -61,6 +64,10 @@ pub mod secret;
 pub mod signed;
 pub mod words;
 
+pub use cosigner::{
+    COSIGNER_KEY_BYTES, COSIGNER_SEED_BYTES, COSIGNER_SIGNATURE_BYTES, CosignerKey,
+    CosignerKeypair, CosignerSignature,
+};
 pub use hash::{content_hash, hash};
 pub use identity::{
     BadSignature, IDENTITY_KEY_BYTES, IDENTITY_SEED_BYTES, IdentityError, IdentityKey,

@@ -229,6 +229,34 @@ pub const ONION_REPLAYS_MAX: usize = 1024 * 1024;
 /// Relays that a member keeps to begin its paths with, the one in use and those in reserve.
 pub const ONION_FIRST_RELAYS_MAX: usize = 8;
 
+/// Entries of one transparency log.
+pub const LOG_ENTRIES_MAX: u64 = 1 << 62;
+/// Hashes in one inclusion or consistency path of a log.
+pub const LOG_PATH_HASHES_MAX: usize = 63;
+/// Length of one entry that an entry bundle or a proof carries, bytes (c2sp.org/tlog-tiles).
+pub const LOG_ENTRY_BYTES_MAX: usize = 65_535;
+/// Length of a log's origin or of a signer's key name, bytes (c2sp.org/tlog-cosignature).
+pub const LOG_NAME_BYTES_MAX: usize = 255;
+/// Length of a checkpoint's text, bytes.
+pub const LOG_CHECKPOINT_BYTES_MAX: usize = 1024;
+/// Signatures on one note: of all members and of a few others, who are ignored.
+pub const NOTE_SIGNATURES_MAX: usize = MEMBERS_MAX + 16;
+/// Length of one signature on a note or of a verifier key's material, bytes.
+pub const NOTE_SIGNATURE_BYTES_MAX: usize = 8 * 1024;
+/// Length of a signed note, bytes.
+pub const NOTE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Length of a commit proof as a file, bytes.
+pub const LOG_PROOF_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Length of a log policy as a file, bytes.
+pub const LOG_POLICY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Witnesses in one log policy.
+pub const LOG_POLICY_WITNESSES_MAX: usize = MEMBERS_MAX;
+/// Groups in one log policy.
+pub const LOG_POLICY_GROUPS_MAX: usize = 64;
+/// Entries of a log up to which a proof that fails is tried at every index, to say whether its index is
+/// what is wrong.
+pub const LOG_DIAGNOSED_ENTRIES_MAX: u64 = 1024;
+
 const _: () = assert!(TEXT_BYTES_MAX + TITLE_BYTES_MAX < IMPORT_LINE_BYTES_MAX);
 const _: () = assert!(BATCH_RECORDS_MAX <= SEGMENT_RECORDS_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX < FRAME_BYTES_MAX);
@@ -278,3 +306,12 @@ const _: () = assert!(API_REQUESTS_IN_FLIGHT_MAX < API_CONNECTIONS_MAX);
 const _: () = assert!(16 * DIMENSIONS_MAX + 6 * QUERY_TEXT_BYTES_MAX < API_BODY_BYTES_MAX);
 const _: () = assert!(2 * IMPORT_BATCH_BYTES < API_RECORDS_BODY_BYTES_MAX);
 const _: () = assert!(DEADLINE_MILLIS_MAX < API_CONNECTION_LIFE_MILLIS_MAX);
+const _: () = assert!(LOG_ENTRIES_MAX.ilog2() < LOG_PATH_HASHES_MAX as u32);
+const _: () = assert!(LOG_NAME_BYTES_MAX <= u8::MAX as usize);
+const _: () = assert!(LOG_ENTRY_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(2 * LOG_NAME_BYTES_MAX <= LOG_CHECKPOINT_BYTES_MAX);
+// Cosignatures of all members in base64, each with its name; verifier keys likewise.
+const _: () = assert!(NOTE_SIGNATURES_MAX * 4 * 1024 <= NOTE_BYTES_MAX);
+const _: () = assert!(NOTE_BYTES_MAX + 2 * LOG_ENTRY_BYTES_MAX < LOG_PROOF_BYTES_MAX);
+const _: () = assert!(LOG_POLICY_WITNESSES_MAX * 4 * 1024 < LOG_POLICY_BYTES_MAX);
+const _: () = assert!(LOG_PROOF_BYTES_MAX < FRAME_BYTES_MAX);

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::digest::{Context, SHA3_256};
 use aws_lc_rs::signature::{ML_DSA_65, UnparsedPublicKey};
-use exo_crypto::{IdentityKey, KemCiphertext, KemError, KemKeypair, KemPublicKey, Signature};
+use exo_crypto::{
+    CosignerKey, CosignerSignature, IdentityKey, KemCiphertext, KemError, KemKeypair, KemPublicKey,
+    Signature,
+};
 use serde_json::Value;
 use shake::digest::{ExtendableOutput, Update, XofReader};
 
@@ -221,6 +224,34 @@ fn ml_dsa_verifies_as_wycheproof_says() {
     }
     println!(
         "ML-DSA-65: {checked} checked, {without_form} refused by their length, \
+         {with_context} with a context left out"
+    );
+    assert!(checked > 50);
+}
+
+#[test]
+fn ml_dsa_44_of_cosigners_verifies_as_wycheproof_says() {
+    let Some(file) = load("wycheproof/mldsa_44_verify_test.json") else { return };
+    let (mut checked, mut without_form, mut with_context) = (0, 0, 0);
+    for (group, test) in cases(&file) {
+        if test.get("ctx").is_some_and(|context| context != "") {
+            // There is no way to give a context, to the library or to us.
+            with_context += 1;
+            continue;
+        }
+        let key = CosignerKey::from_bytes(&bytes(&group["publicKey"]));
+        let signature = CosignerSignature::from_bytes(&bytes(&test["sig"]));
+        let (Some(key), Some(signature)) = (key, signature) else {
+            assert!(!is_valid(test), "{}", test["tcId"]);
+            without_form += 1;
+            continue;
+        };
+        let outcome = key.verify(&bytes(&test["msg"]), &signature);
+        assert_eq!(outcome.is_ok(), is_valid(test), "{}", test["tcId"]);
+        checked += 1;
+    }
+    println!(
+        "ML-DSA-44: {checked} checked, {without_form} refused by their length, \
          {with_context} with a context left out"
     );
     assert!(checked > 50);
