@@ -240,6 +240,7 @@ impl Node {
         self.renew_tokens(now);
         self.sync_all(now);
         self.keep_links(now, false);
+        self.renew_sessions(now);
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {

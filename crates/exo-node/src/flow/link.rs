@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use exo_crypto::Verified;
-use exo_types::limits::{RECONNECT_MILLIS_MAX, RECONNECT_MILLIS_MIN};
+use exo_types::limits::{RECONNECT_MILLIS_MAX, RECONNECT_MILLIS_MIN, REKEY_MILLIS};
 use exo_types::{Now, PeerId};
 
 use crate::Node;
@@ -136,6 +136,25 @@ impl Node {
         let Some(link) = self.links.get_mut(&peer) else { return };
         link.dialling = false;
         self.set_redial(peer, now.mono + SECOND_DIALLER_WAITS);
+    }
+
+    /// Dials afresh where a session that this node dialled has had its time, so that a stolen key
+    /// opens no more than one session's traffic. The new one takes the place of the old, which ends
+    /// when what is under way on it has.
+    pub(crate) fn renew_sessions(&mut self, now: Now) {
+        let life = Duration::from_millis(REKEY_MILLIS);
+        let reached = |peer: &PeerId| {
+            let known = self.directory.get(peer).filter(|known| known.is_current(now.wall));
+            known.is_some_and(|known| !known.addresses.is_empty())
+        };
+        let old = |id: &SessionId| {
+            let session = self.sessions.get(id);
+            session.is_some_and(|s| s.dialled && now.mono.saturating_sub(s.opened) >= life)
+        };
+        let due = self.by_peer.iter().filter(|(peer, id)| old(id) && reached(peer));
+        for peer in due.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            self.dial(now, peer);
+        }
     }
 
     /// Dials a member, also beside a session that has fallen silent.

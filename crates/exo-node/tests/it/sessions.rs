@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use exo_node::effect::{Input, Purpose, SessionId};
 use exo_node::wire::{CloseReason, Request, Response, SearchRequest, TermsRequest};
-use exo_types::limits::SESSIONS_PER_PEER_MAX;
+use exo_types::limits::{REKEY_MILLIS, SESSIONS_PER_PEER_MAX};
 use exo_types::{Filter, QueryTarget, TokenId};
 
 use crate::wires::{Pending, Wires};
@@ -261,4 +261,28 @@ fn a_revocation_voids_a_token_of_a_former_life_though_the_clock_was_set_back() {
     let call = wires.ask(1, 0, session, search(token));
     let answer = deliver(&mut wires, call);
     assert!(matches!(answer, Some(Response::Refused(_))), "{answer:?}");
+}
+
+#[test]
+fn an_old_session_gives_way_to_one_with_fresh_keys_and_no_question_is_lost() {
+    let mut wires = Wires::federation(2);
+    let old = wires.session(0, 1).expect("a session");
+    wires.pass(Duration::from_millis(REKEY_MILLIS) - Duration::from_secs(60));
+    assert_eq!(wires.sessions(0, 1), [old], "not before its time");
+    // A question is under way as the session is replaced.
+    let call = wires.ask(1, 0, old, Request::Ping);
+    let question =
+        |what: &Pending| matches!(what, Pending::Request { call: of, .. } if *of == call);
+    for _ in 0..200 {
+        wires.run_but(question);
+        if wires.sessions(0, 1).len() > 1 {
+            break;
+        }
+        wires.tick(Duration::from_secs(1));
+    }
+    assert_eq!(wires.sessions(0, 1).len(), 2, "the old one drains");
+    assert_eq!(deliver(&mut wires, call), Some(Response::Done));
+    wires.pass(Duration::from_secs(5));
+    let left = wires.sessions(0, 1);
+    assert!(left.len() == 1 && left != [old], "{left:?}");
 }

@@ -265,16 +265,21 @@ impl Wires {
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
-            self.now = (self.now + Duration::from_millis(50)).min(end);
-            for at in 0..self.hosts.len() {
-                let due = |node: &Node| node.next_wake().is_some_and(|wake| wake <= self.now);
-                if self.hosts[at].node.as_ref().is_some_and(due) {
-                    self.input(at, Input::Tick);
-                }
-            }
+            self.tick(Duration::from_millis(50).min(end - self.now));
             self.run();
             while self.step(|what| matches!(what, Pending::Close { .. })) {
                 self.run();
+            }
+        }
+    }
+
+    /// Moves the clock on and wakes whoever wanted to be; what that brings about waits.
+    pub(crate) fn tick(&mut self, time: Duration) {
+        self.now += time;
+        for at in 0..self.hosts.len() {
+            let due = |node: &Node| node.next_wake().is_some_and(|wake| wake <= self.now);
+            if self.hosts[at].node.as_ref().is_some_and(due) {
+                self.input(at, Input::Tick);
             }
         }
     }
