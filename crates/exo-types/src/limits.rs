@@ -22,6 +22,8 @@ pub const HOST_BYTES_MAX: usize = 255;
 pub const NODE_NAME_BYTES_MAX: usize = 64;
 /// Length of a collection's name, bytes.
 pub const COLLECTION_NAME_BYTES_MAX: usize = 64;
+/// Length of an organisation's name, bytes.
+pub const ORGANISATION_NAME_BYTES_MAX: usize = 64;
 /// Length of a record id, bytes.
 pub const RECORD_ID_BYTES_MAX: usize = 256;
 
@@ -73,7 +75,7 @@ pub const HIT_TEXT_BYTES_MAX: usize = 2 * 1024;
 pub const ANSWER_BYTES_MAX: usize = 6 * 1024 * 1024;
 /// Collections that one source searches for one query; more are left out.
 pub const COLLECTIONS_PER_QUERY_MAX: usize = 64;
-/// Relays a query may pass.
+/// Members that an anonymous query passes, the one that answers included.
 pub const HOPS_MAX: u8 = 5;
 /// Shortest and longest deadline of a query, milliseconds.
 pub const DEADLINE_MILLIS_MIN: u64 = 10;
@@ -228,9 +230,29 @@ pub const ONION_REPLAY_STEP_MILLIS: u64 = 30_000;
 pub const ONION_REPLAYS_MAX: usize = 1024 * 1024;
 /// Relays that a member keeps to begin its paths with, the one in use and those in reserve.
 pub const ONION_FIRST_RELAYS_MAX: usize = 8;
+/// Packets of one question for one member, each over a path of its own.
+pub const ONION_ATTEMPTS_MAX: u8 = 4;
+/// How long a relay on a path that failed is not chosen again where others will do, milliseconds.
+pub const ONION_DOUBT_MILLIS: u64 = 30_000;
+/// Onion packets a second that a member takes from one neighbour, unless it is configured otherwise.
+pub const ONION_PACKETS_PER_SECOND: u32 = 1_000;
+/// See [`ONION_PACKETS_PER_SECOND`]: the most that can be configured.
+pub const ONION_PACKETS_PER_SECOND_MAX: u32 = 100_000;
+/// Onion packets of one neighbour whose reply is owed at once; more are dropped.
+pub const ONION_OWED_PER_PEER_MAX: usize = 256;
+/// Onion packets of all neighbours whose reply is owed at once; more are dropped.
+pub const ONION_OWED_MAX: usize = 4096;
+/// How long a relay waits for the reply to a packet it sent on, milliseconds.
+pub const ONION_REPLY_WAIT_MILLIS: u64 = DEADLINE_MILLIS_MAX;
+/// Mean time for which an asker may have each hop hold its packets back, milliseconds.
+pub const ONION_MIX_MILLIS_MAX: u64 = 2_000;
+/// Cover packets a minute that a node may be configured to send.
+pub const ONION_COVER_PER_MINUTE_MAX: u32 = 600;
 
 /// Entries of one transparency log.
 pub const LOG_ENTRIES_MAX: u64 = 1 << 62;
+/// Entries of a log whose hashes are kept in memory.
+pub const LOG_MEMORY_ENTRIES_MAX: u64 = 16 * 1024 * 1024;
 /// Hashes in one inclusion or consistency path of a log.
 pub const LOG_PATH_HASHES_MAX: usize = 63;
 /// Length of one entry that an entry bundle or a proof carries, bytes (c2sp.org/tlog-tiles).
@@ -256,6 +278,126 @@ pub const LOG_POLICY_GROUPS_MAX: usize = 64;
 /// Entries of a log up to which a proof that fails is tried at every index, to say whether its index is
 /// what is wrong.
 pub const LOG_DIAGNOSED_ENTRIES_MAX: u64 = 1024;
+
+/// Voting members of one epoch.
+pub const VOTERS_MAX: usize = 32;
+/// Length of a voting member's public keys as the log holds them, bytes.
+pub const VOTER_KEYS_BYTES_MAX: usize = 4 * 1024;
+/// Length of a cosignature, bytes.
+pub const COSIGNATURE_BYTES_MAX: usize = 2560;
+/// Length of one update's content, bytes.
+pub const UPDATE_BYTES_MAX: usize = 16 * 1024;
+/// Updates that a member signs at once.
+pub const BUNDLE_UPDATES_MAX: usize = 1024;
+/// Length of the updates that a member signs at once, bytes.
+pub const BUNDLE_BYTES_MAX: usize = 256 * 1024;
+/// Bundles of one member that wait to be ordered on one replica.
+pub const BUNDLES_PENDING_PER_MEMBER_MAX: usize = 4;
+/// Bundles in one batch.
+pub const BATCH_BUNDLES_MAX: usize = 64;
+/// Length of the updates of one batch, bytes; one bundle always fits.
+pub const BATCH_BYTES_MAX: usize = 512 * 1024;
+/// Updates of a node's own that wait to be put into a bundle.
+pub const SUBMISSIONS_WAITING_MAX: usize = 8 * 1024;
+/// Batches that a primary has in flight at first.
+pub const BATCHES_IN_FLIGHT_MIN: usize = 2;
+/// Batches that a primary has in flight when more updates wait than one batch takes.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+/// Batches past the last certified checkpoint that a primary may propose.
+pub const PROPOSED_SEQUENCES_MAX: u64 = 16;
+/// Batches past the last certified checkpoint that a replica votes on: a primary whose checkpoint is
+/// ahead by all that it may propose is still heard.
+pub const ACCEPTED_SEQUENCES_MAX: u64 = 32;
+/// Digests that a replica remembers having accepted for one sequence number, over all views.
+pub const ACCEPTED_DIGESTS_PER_SEQUENCE_MAX: usize = 16;
+/// Messages of the commit protocol that wait for the disk on one replica; further ones are dropped and
+/// sent again later.
+pub const CONSENSUS_OUTBOX_MAX: usize = 4 * 1024;
+/// Length of the logged batches in one piece of a state transfer, bytes; one batch always fits.
+pub const TRANSFER_BYTES_MAX: usize = 1024 * 1024;
+/// Logged batches in one piece of a state transfer.
+pub const TRANSFER_BATCHES_MAX: usize = 256;
+/// Hashes in a consistency proof of the log, and peaks of its tree.
+pub const TREE_HASHES_MAX: usize = 128;
+/// How long a waiting update is left to a primary before its view is given up, milliseconds; the wait
+/// doubles with every view that brings nothing.
+pub const VIEW_TIMEOUT_MILLIS: u64 = 1_000;
+/// How often that wait doubles at most.
+pub const VIEW_TIMEOUT_DOUBLINGS_MAX: u32 = 6;
+/// How often a replica says what it has while something is outstanding, milliseconds.
+pub const STATUS_BUSY_MILLIS: u64 = 200;
+/// How often a replica says what it has while nothing is outstanding, milliseconds.
+pub const STATUS_IDLE_MILLIS: u64 = 2_000;
+/// How soon after the last one a replica answers a peer's status again, milliseconds.
+pub const STATUS_ANSWER_MILLIS: u64 = 50;
+/// How long a peer may take to answer with a piece of its log before another is asked, milliseconds.
+pub const TRANSFER_TIMEOUT_MILLIS: u64 = 500;
+/// Batches that must be committed between two rejoinings of one member.
+pub const REJOIN_SEQUENCES_MIN: u64 = 64;
+
+/// Items of one replicated set or map that a peer may send as a whole, tombstones included.
+pub const CRDT_ITEMS_MAX: usize = 4 * 1024 * 1024;
+/// Items of one delta of a replicated set or map.
+pub const CRDT_DELTA_ITEMS_MAX: usize = 64 * 1024;
+/// Dots that one element of an observed-remove set may stand on.
+pub const CRDT_DOTS_PER_ELEMENT_MAX: usize = 1024;
+/// Length of one replicated set or map on the wire, bytes.
+pub const CRDT_STATE_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Length of one delta on the wire, bytes.
+pub const CRDT_DELTA_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
+/// How far ahead of the local clock a remote stamp may be and still be folded into it, milliseconds.
+/// Entries beyond are kept and take effect later.
+pub const CLOCK_DRIFT_MILLIS_MAX: u64 = 5_000;
+/// The last moment a stamp can name, milliseconds since the epoch: 48 bits, the year 10889.
+pub const STAMP_MILLIS_MAX: u64 = (1 << 48) - 1;
+/// Entries in one signed batch.
+pub const BATCH_ENTRIES_MAX: usize = 256;
+/// How long written entries wait for others before their batch is signed, milliseconds.
+pub const BATCH_FLUSH_MILLIS: u64 = 50;
+/// Dots that one entry may say it has observed.
+pub const OBSERVED_DOTS_MAX: usize = 64;
+/// Length of the value behind an entry, bytes.
+pub const ENTRY_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Length of one entry's encoding, bytes.
+pub const ENTRY_BYTES_MAX: usize = 4 * 1024;
+/// Entries of one author that wait above the cut of a shared collection.
+pub const ENTRIES_PER_AUTHOR_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of entries and values of one author that wait above the cut of a shared collection.
+pub const ENTRY_BYTES_PER_AUTHOR_MAX: u64 = 64 * 1024 * 1024 * 1024;
+/// Batches of one author that wait above the cut of a shared collection.
+pub const BATCHES_PER_AUTHOR_MAX: u64 = 1024 * 1024;
+/// Headers kept of one author and one number: two are the proof, more add nothing.
+pub const FORKS_PER_SEQ_MAX: usize = 2;
+/// Proofs of double signing kept of one author.
+pub const EVIDENCE_PER_AUTHOR_MAX: usize = 16;
+/// Epochs that an entry may be late: one that names an older checkpoint is void.
+pub const EPOCHS_LATE_MAX: usize = 4;
+/// Entries that live under one checkpoint.
+pub const LIVE_ENTRIES_MAX: usize = CRDT_ITEMS_MAX;
+/// Items that one reconciliation compares.
+pub const SYNC_ITEMS_MAX: usize = 8 * 1024 * 1024;
+/// Cells of one layer of a reconciliation's table.
+pub const SYNC_LAYER_CELLS_MAX: usize = 256 * 1024;
+/// Layers of one reconciliation's table, after which its key is changed.
+pub const SYNC_LAYERS_MAX: usize = 10;
+/// Keys tried in one reconciliation before it falls back to ranges.
+pub const SYNC_KEYS_MAX: usize = 2;
+/// Ranges in one message of a reconciliation by ranges.
+pub const SYNC_RANGES_MAX: usize = 64 * 1024;
+/// Messages that one side takes in one reconciliation.
+pub const SYNC_MESSAGES_MAX: usize = 4096;
+/// Items that one side may ask for in one message.
+pub const SYNC_WANTS_MAX: usize = 512 * 1024;
+/// Length of one message of a reconciliation, bytes.
+pub const SYNC_MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
+/// Bytes of items that are put in one message before the next is begun, bytes.
+pub const SYNC_ITEMS_STEP_BYTES: usize = 1024 * 1024;
+/// Queries whose responses a reconciled answer holds.
+pub const RECONCILED_SLOTS_MAX: usize = 64 * 1024;
+/// Responses kept of one source to one query over one snapshot: more than one is evidence.
+pub const RESPONSES_PER_SLOT_MAX: usize = 2;
+/// Lists in one response.
+pub const RESPONSE_LEGS_MAX: usize = 64;
 
 const _: () = assert!(TEXT_BYTES_MAX + TITLE_BYTES_MAX < IMPORT_LINE_BYTES_MAX);
 const _: () = assert!(BATCH_RECORDS_MAX <= SEGMENT_RECORDS_MAX);
@@ -307,6 +449,7 @@ const _: () = assert!(16 * DIMENSIONS_MAX + 6 * QUERY_TEXT_BYTES_MAX < API_BODY_
 const _: () = assert!(2 * IMPORT_BATCH_BYTES < API_RECORDS_BODY_BYTES_MAX);
 const _: () = assert!(DEADLINE_MILLIS_MAX < API_CONNECTION_LIFE_MILLIS_MAX);
 const _: () = assert!(LOG_ENTRIES_MAX.ilog2() < LOG_PATH_HASHES_MAX as u32);
+const _: () = assert!(LOG_MEMORY_ENTRIES_MAX < LOG_ENTRIES_MAX);
 const _: () = assert!(LOG_NAME_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(LOG_ENTRY_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(2 * LOG_NAME_BYTES_MAX <= LOG_CHECKPOINT_BYTES_MAX);
@@ -315,3 +458,21 @@ const _: () = assert!(NOTE_SIGNATURES_MAX * 4 * 1024 <= NOTE_BYTES_MAX);
 const _: () = assert!(NOTE_BYTES_MAX + 2 * LOG_ENTRY_BYTES_MAX < LOG_PROOF_BYTES_MAX);
 const _: () = assert!(LOG_POLICY_WITNESSES_MAX * 4 * 1024 < LOG_POLICY_BYTES_MAX);
 const _: () = assert!(LOG_PROOF_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(VOTERS_MAX >= 4 && VOTERS_MAX <= MEMBERS_MAX && VOTERS_MAX <= 64);
+const _: () = assert!(UPDATE_BYTES_MAX < BUNDLE_BYTES_MAX && BUNDLE_BYTES_MAX <= BATCH_BYTES_MAX);
+const _: () = assert!(2 * VOTER_KEYS_BYTES_MAX <= UPDATE_BYTES_MAX);
+const _: () =
+    assert!(4 * BATCH_BYTES_MAX < FRAME_BYTES_MAX && 4 * TRANSFER_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX <= TRANSFER_BYTES_MAX);
+const _: () = assert!(BATCHES_IN_FLIGHT_MIN <= BATCHES_IN_FLIGHT_MAX);
+const _: () = assert!((BATCHES_IN_FLIGHT_MAX as u64) < PROPOSED_SEQUENCES_MAX);
+const _: () = assert!(2 * PROPOSED_SEQUENCES_MAX <= ACCEPTED_SEQUENCES_MAX);
+const _: () = assert!(ACCEPTED_SEQUENCES_MAX <= 32);
+const _: () = assert!(STATUS_BUSY_MILLIS * 2 <= VIEW_TIMEOUT_MILLIS);
+const _: () =
+    assert!(STATUS_ANSWER_MILLIS < STATUS_BUSY_MILLIS && STATUS_BUSY_MILLIS < STATUS_IDLE_MILLIS);
+const _: () = assert!(CRDT_DELTA_ITEMS_MAX <= CRDT_ITEMS_MAX);
+const _: () = assert!(10 * SYNC_LAYER_CELLS_MAX < SYNC_MESSAGE_BYTES_MAX);
+const _: () = assert!(8 * SYNC_WANTS_MAX < SYNC_MESSAGE_BYTES_MAX);
+const _: () = assert!(BATCH_ENTRIES_MAX * ENTRY_BYTES_MAX < SYNC_MESSAGE_BYTES_MAX);
+const _: () = assert!(CLOCK_DRIFT_MILLIS_MAX <= CLOCK_SKEW_MILLIS_MAX);
