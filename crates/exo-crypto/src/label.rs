@@ -35,6 +35,10 @@ impl Label {
     pub const CONSENSUS: Self = Self("exo-federation/1 consensus");
     /// Signature on an update that asks to be committed.
     pub const UPDATE: Self = Self("exo-federation/1 update");
+    /// Hash of a batch of updates that is proposed for one place in the order.
+    pub const BATCH_DIGEST: Self = Self("exo-federation/1 batch-digest");
+    /// Nodes of the Merkle tree over the updates that a member signs at once.
+    pub const BUNDLE_ROOT: Self = Self("exo-federation/1 bundle-root");
 
     /// The joiner's commitment to its nonce before it sees the inviter's.
     pub const SAS_COMMIT: Self = Self("exo-federation/1 sas-commit");
@@ -84,6 +88,8 @@ impl Label {
         Self::CHECKPOINT,
         Self::CONSENSUS,
         Self::UPDATE,
+        Self::BATCH_DIGEST,
+        Self::BUNDLE_ROOT,
         Self::SAS_COMMIT,
         Self::SAS_WORDS,
         Self::FINGERPRINT,

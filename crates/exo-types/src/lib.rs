@@ -16,7 +16,7 @@ pub mod time;
 
 pub use address::PeerAddress;
 pub use codec::{CodecError, Wire};
-pub use id::{Epoch, FederationId, PeerId, QueryId, TokenId};
+pub use id::{Epoch, FederationId, PeerId, QueryId, Sequence, TokenId, View};
 pub use name::{CollectionName, NameError, NodeName, RecordId};
 pub use query::{
     Condition, FederationScope, Filter, FilterOp, Metric, QuerySpec, QueryTarget, TermStats,

@@ -1,0 +1,194 @@
+//! STATUS: saying what one has, and giving others what they lack (Castro & Liskov 2002, section 5.2).
+//! Everything that a lost message could hold up is said again this way, until it is answered.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use exo_types::limits::{
+    ACCEPTED_SEQUENCES_MAX, STATUS_ANSWER_MILLIS, STATUS_BUSY_MILLIS, VOTERS_MAX,
+};
+use exo_types::{PeerId, Sequence};
+
+use crate::ledger::Ledger;
+use crate::message::{Message, PrePrepare, Status, Vote};
+use crate::replica::{Phase, Replica};
+
+/// How often whom was answered, so that nobody makes us send without end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answers {
+    peers: BTreeMap<PeerId, Answered>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Answered {
+    status: Option<Duration>,
+    since: Duration,
+    served: u64,
+}
+
+impl Answers {
+    fn peer(&mut self, peer: &PeerId) -> &mut Answered {
+        if self.peers.len() >= 2 * VOTERS_MAX && !self.peers.contains_key(peer) {
+            self.peers.pop_first();
+        }
+        self.peers.entry(*peer).or_default()
+    }
+
+    fn may_answer(&mut self, peer: &PeerId, now: Duration) -> bool {
+        let answered = self.peer(peer);
+        let pause = Duration::from_millis(STATUS_ANSWER_MILLIS);
+        let may = answered.status.is_none_or(|last| now >= last + pause);
+        if may {
+            answered.status = Some(now);
+        }
+        may
+    }
+
+    /// Contents and pieces of the log: a windowful in the time between two statuses.
+    pub(crate) fn may_serve(&mut self, peer: &PeerId, now: Duration) -> bool {
+        let answered = self.peer(peer);
+        if now >= answered.since + Duration::from_millis(STATUS_BUSY_MILLIS) {
+            answered.since = now;
+            answered.served = 0;
+        }
+        answered.served += 1;
+        answered.served <= 2 * ACCEPTED_SEQUENCES_MAX
+    }
+}
+
+impl<L: Ledger> Replica<L> {
+    pub(crate) fn say_status(&mut self) {
+        self.timers.status_said = self.now;
+        self.broadcast(Message::Status(self.status()));
+    }
+
+    fn status(&self) -> Status {
+        let us = self.seat();
+        let (mut accepted, mut prepared, mut committed) = (0u32, 0u32, 0u32);
+        for (i, sequence) in window(self.state.executed).enumerate() {
+            let Some(slot) = self.slots.get(&sequence) else { continue };
+            let bit = 1u32 << i;
+            let ours = us.and_then(|us| slot.prepares.get(&us));
+            if ours.is_some_and(|(view, _)| *view == self.view) {
+                accepted |= bit;
+            }
+            if slot.prepared.is_some_and(|(view, _)| view == self.view) {
+                prepared |= bit;
+            }
+            if slot.committed.is_some() {
+                committed |= bit;
+            }
+        }
+        let here = self.view_changes.iter().filter(|(_, l)| l.change.value.view == self.view);
+        Status {
+            epoch: self.state.epoch,
+            view: self.view,
+            active: self.phase == Phase::Active,
+            executed: self.state.executed,
+            stable: self.stable.sequence,
+            accepted,
+            prepared,
+            committed,
+            view_changes: here.fold(0, |bits, (seat, _)| bits | seat.bit()),
+        }
+    }
+
+    pub(crate) fn on_status(&mut self, from: PeerId, of: Status) {
+        let behind = of.epoch > self.state.epoch
+            || (of.epoch == self.state.epoch && of.stable > self.state.executed)
+            // It has a certificate of what we carried out ourselves: an epoch may turn on it.
+            || (of.epoch == self.state.epoch
+                && of.stable > self.stable.sequence
+                && self.timers.uncertified.is_some_and(|at| self.now > at + self.config.status_busy));
+        if behind {
+            self.fetch_log(from);
+        }
+        if !self.answers.may_answer(&from, self.now) {
+            return;
+        }
+        let tell = of.epoch < self.state.epoch
+            || (of.epoch == self.state.epoch
+                && (of.stable < self.stable.sequence || of.view > self.view));
+        if tell {
+            self.send(from, Message::Status(self.status()));
+        }
+        if of.epoch == self.state.epoch {
+            self.help_into_view(from, &of);
+            self.help_with_votes(from, &of);
+        }
+    }
+
+    /// Gives the view we are in, or our part of the way to it.
+    fn help_into_view(&mut self, to: PeerId, of: &Status) {
+        let there = of.view > self.view || (of.view == self.view && of.active);
+        if there {
+            return;
+        }
+        match self.phase {
+            Phase::Active => {
+                if let Some(new_view) = &self.new_view {
+                    let message = new_view.message();
+                    self.send(to, message);
+                }
+            }
+            Phase::Changing => {
+                let Some(us) = self.seat() else { return };
+                let has = of.view == self.view && of.view_changes & us.bit() != 0;
+                let ours = self.view_changes.get(&us).filter(|_| !has).map(|l| l.message());
+                if let Some(message) = ours {
+                    self.send(to, message);
+                }
+            }
+        }
+    }
+
+    /// Gives our votes, and as the primary our proposals, where they are lacking.
+    fn help_with_votes(&mut self, to: PeerId, of: &Status) {
+        if let Some(ours) = self.our_cosignature.clone()
+            && ours.point.sequence > of.stable
+            && self.votes()
+        {
+            self.send(to, Message::Cosignature(ours));
+        }
+        let Some(us) = self.seat().filter(|_| self.votes()) else { return };
+        let epoch = self.state.epoch;
+        let together = self.phase == Phase::Active && of.active && of.view == self.view;
+        let mut messages = Vec::new();
+        for (i, sequence) in window(of.executed).enumerate() {
+            let Some(slot) = self.slots.get(&sequence) else { continue };
+            let lacks = |bits: u32| bits & (1 << i) == 0;
+            if !lacks(of.committed) {
+                continue;
+            }
+            if together && lacks(of.accepted) && self.leads() {
+                messages.extend(self.proposal_at(sequence));
+            }
+            let ours = slot.prepares.get(&us).filter(|(view, _)| *view == self.view);
+            if let Some((view, digest)) = ours.copied().filter(|_| together && lacks(of.prepared)) {
+                messages.push(Message::Prepare(Vote { epoch, view, sequence, digest }));
+            }
+            if let Some((view, digest)) = slot.commits.get(&us).copied() {
+                messages.push(Message::Commit(Vote { epoch, view, sequence, digest }));
+            }
+        }
+        for message in messages {
+            self.send(to, message);
+        }
+    }
+
+    fn proposal_at(&self, sequence: Sequence) -> Option<Message> {
+        let (view, digest) = self.slots.get(&sequence)?.proposal?;
+        let batch = self.batches.get(&digest).filter(|batch| !batch.bundles().is_empty())?;
+        Some(Message::PrePrepare(PrePrepare {
+            epoch: self.state.epoch,
+            view,
+            sequence,
+            batch: batch.to_batch(),
+        }))
+    }
+}
+
+/// The places that a status has bits for.
+fn window(executed: Sequence) -> impl Iterator<Item = Sequence> {
+    (1..=ACCEPTED_SEQUENCES_MAX).map(move |i| executed.plus(i))
+}

@@ -1,0 +1,94 @@
+//! What a new view proposes again: the decision procedure of Castro & Liskov 2002, figure 4, over signed
+//! view changes. The primary and every backup compute it from the same view changes.
+//!
+//! A checkpoint with its certificate proves itself, so the highest one is taken where the paper weighs
+//! claims; every message's checkpoint is then at or below it, which is what its conditions ask for.
+
+use std::collections::BTreeSet;
+
+use exo_types::Sequence;
+
+use crate::blob::Digest;
+use crate::entry::Point;
+use crate::message::{Claim, ViewChange};
+use crate::quorum::Quorum;
+use crate::update::batch_digest;
+
+/// What a new view begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// The highest certified checkpoint.
+    pub(crate) stable: Point,
+    /// What is proposed at each place after it, without gaps; the last is not the null request.
+    pub(crate) digests: Vec<Digest>,
+}
+
+impl Selection {
+    /// Each place and what is proposed there.
+    pub(crate) fn proposals(&self) -> impl Iterator<Item = (Sequence, Digest)> + '_ {
+        let first = self.stable.sequence.next();
+        self.digests.iter().enumerate().map(move |(i, digest)| (first.plus(i as u64), *digest))
+    }
+}
+
+/// Decides, or says that more view changes are needed. Each view change is another replica's and all are
+/// for one view.
+pub(crate) fn select(changes: &[&ViewChange], quorum: Quorum) -> Option<Selection> {
+    if !quorum.is_quorum(changes.len()) {
+        return None;
+    }
+    let stable = changes.iter().map(|change| change.stable).max_by_key(|point| point.sequence)?;
+    let claimed = changes.iter().flat_map(|change| &change.prepared);
+    let last = claimed.map(|claim| claim.sequence).max().unwrap_or(stable.sequence);
+    let null = batch_digest(&[]);
+    let mut digests = Vec::new();
+    let mut sequence = stable.sequence;
+    while sequence < last {
+        sequence = sequence.next();
+        digests.push(select_at(sequence, changes, quorum, null)?);
+    }
+    // Nothing was prepared at the end, so those places are free for new batches.
+    while digests.last() == Some(&null) {
+        digests.pop();
+    }
+    Some(Selection { stable, digests })
+}
+
+fn select_at(
+    sequence: Sequence,
+    changes: &[&ViewChange],
+    quorum: Quorum,
+    null: Digest,
+) -> Option<Digest> {
+    let candidates: BTreeSet<(u64, Digest)> = changes
+        .iter()
+        .filter_map(|change| prepared_at(change, sequence))
+        .map(|claim| (claim.view.0, claim.digest))
+        .collect();
+    // Condition A; of two that fulfil it neither is committed unless it is the later one.
+    for (view, digest) in candidates.into_iter().rev() {
+        // A1: a quorum prepared nothing later there, and nothing else in that view.
+        let agree = changes.iter().filter(|change| {
+            prepared_at(change, sequence).is_none_or(|claim| {
+                claim.view.0 < view || (claim.view.0 == view && claim.digest == digest)
+            })
+        });
+        // A2: a correct replica accepted it in that view or later, so it is genuine and its content is
+        // to be had.
+        let vouch = changes.iter().filter(|change| {
+            change.accepted.iter().any(|claim| {
+                claim.sequence == sequence && claim.digest == digest && claim.view.0 >= view
+            })
+        });
+        if quorum.is_quorum(agree.count()) && quorum.is_weak(vouch.count()) {
+            return Some(digest);
+        }
+    }
+    // Condition B: a quorum prepared nothing there.
+    let empty = changes.iter().filter(|change| prepared_at(change, sequence).is_none()).count();
+    quorum.is_quorum(empty).then_some(null)
+}
+
+fn prepared_at<'a>(change: &'a ViewChange, sequence: Sequence) -> Option<&'a Claim> {
+    change.prepared.iter().find(|claim| claim.sequence == sequence)
+}
