@@ -69,7 +69,7 @@ fn seventy_thousand_entries_are_the_tiles_of_the_specification() {
     let level = |level| of(TileKind::Hashes { level }).map(Tile::width).collect::<Vec<_>>();
     assert_eq!(level(1), [256, 17]);
     assert_eq!(level(2), [1]);
-    assert_eq!(level(3), []);
+    assert!(level(3).is_empty());
     assert_eq!(tiles_to_write(70_000, 70_000).count(), 0);
     let more: Vec<_> = tiles_to_write(70_000, 70_001).map(|tile| tile.to_string()).collect();
     assert_eq!(more, ["tile/entries/273.p/113", "tile/0/273.p/113"]);
