@@ -25,6 +25,8 @@ impl Label {
     pub const KEM_EPOCH: Self = Self("exo-federation/1 kem-epoch");
     /// Signature on an answer to a query.
     pub const ANSWER: Self = Self("exo-federation/1 answer");
+    /// Hash of a question, which its answer names.
+    pub const QUESTION: Self = Self("exo-federation/1 question");
     /// Signature that shows the identity behind a session.
     pub const SESSION: Self = Self("exo-federation/1 session");
     /// Signature on an entry of the audit log.
@@ -74,6 +76,31 @@ impl Label {
     /// Hash of a state for comparison between replicas.
     pub const STATE_HASH: Self = Self("exo-federation/1 state-hash");
 
+    /// Hash of an entry of a shared collection into its id.
+    pub const ENTRY_ID: Self = Self("exo-federation/1 entry-id");
+    /// Inner node of the Merkle tree over a batch's entries.
+    pub const BATCH_NODE: Self = Self("exo-federation/1 batch-node");
+    /// Signature on the header of a batch of entries.
+    pub const BATCH_HEADER: Self = Self("exo-federation/1 batch-header");
+    /// Hash of a batch's header, by which the next one names it.
+    pub const BATCH_CHAIN: Self = Self("exo-federation/1 batch-chain");
+    /// Salted commitment to the value of an entry.
+    pub const VALUE_COMMITMENT: Self = Self("exo-federation/1 value-commitment");
+    /// Hash of what a replica holds, for comparison between replicas.
+    pub const FRONTIER_ROOT: Self = Self("exo-federation/1 frontier-root");
+    /// Hash of the entries that live under the cut of a shared collection's checkpoint.
+    pub const LIVE_SET: Self = Self("exo-federation/1 live-set");
+    /// Hash of a shared collection's checkpoint, by which later batches name it.
+    pub const CUT: Self = Self("exo-federation/1 collection-cut");
+    /// Hash of a proof that an author signed two histories.
+    pub const EVIDENCE_ID: Self = Self("exo-federation/1 evidence-id");
+    /// Keys of one reconciliation on one link.
+    pub const SYNC_KEY: Self = Self("exo-federation/1 sync-key");
+    /// Fingerprint of a range of short ids during a reconciliation.
+    pub const RANGE_FINGERPRINT: Self = Self("exo-federation/1 range-fingerprint");
+    /// Hash of one source's response to a query, by which responses are told apart.
+    pub const RESPONSE_ID: Self = Self("exo-federation/1 response-id");
+
     /// All labels.
     pub const ALL: &'static [Self] = &[
         Self::PEER_ID,
@@ -83,6 +110,7 @@ impl Label {
         Self::TOKEN,
         Self::KEM_EPOCH,
         Self::ANSWER,
+        Self::QUESTION,
         Self::SESSION,
         Self::AUDIT,
         Self::CHECKPOINT,
@@ -105,6 +133,18 @@ impl Label {
         Self::CONTENT_HASH,
         Self::KEY_FILE,
         Self::STATE_HASH,
+        Self::ENTRY_ID,
+        Self::BATCH_NODE,
+        Self::BATCH_HEADER,
+        Self::BATCH_CHAIN,
+        Self::VALUE_COMMITMENT,
+        Self::FRONTIER_ROOT,
+        Self::LIVE_SET,
+        Self::CUT,
+        Self::EVIDENCE_ID,
+        Self::SYNC_KEY,
+        Self::RANGE_FINGERPRINT,
+        Self::RESPONSE_ID,
     ];
 
     /// The text, ASCII.

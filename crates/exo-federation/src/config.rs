@@ -3,7 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use exo_types::{NodeName, PeerAddress};
+use exo_node::policy::OnionPolicy;
+use exo_onion::Diversity;
+use exo_types::limits::{
+    ONION_COVER_PER_MINUTE_MAX, ONION_PACKETS_PER_SECOND, ONION_PACKETS_PER_SECOND_MAX,
+};
+use exo_types::{NodeName, OrganisationName, PeerAddress};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{ErrorCode, FederationError};
@@ -28,6 +33,63 @@ pub struct Config {
     /// index. `None` for the substrate's own default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact_scan_records: Option<usize>,
+    /// Anonymous queries: this node's part in those of others, and its own paths.
+    #[serde(default)]
+    pub onion: OnionConfig,
+}
+
+/// The `[onion]` section.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnionConfig {
+    /// Whether this node sends packets of others on.
+    pub relay: bool,
+    /// Packets a second that it takes from one neighbour.
+    pub packets_per_second: u32,
+    /// Whose node it is. Nodes of one organisation are not on one path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<OrganisationName>,
+    /// Lets one organisation have several nodes on a path of this node's queries.
+    pub any_relays: bool,
+    /// Cover packets that this node sends a minute, on average; zero for none.
+    pub cover_per_minute: u32,
+}
+
+impl Default for OnionConfig {
+    fn default() -> Self {
+        Self {
+            relay: true,
+            packets_per_second: ONION_PACKETS_PER_SECOND,
+            organisation: None,
+            any_relays: false,
+            cover_per_minute: 0,
+        }
+    }
+}
+
+impl OnionConfig {
+    pub(crate) fn policy(&self) -> OnionPolicy {
+        OnionPolicy {
+            relays: self.relay,
+            packets_per_second: self.packets_per_second,
+            organisation: self.organisation.clone(),
+            diversity: if self.any_relays { Diversity::Any } else { Diversity::Organisation },
+            cover_per_minute: self.cover_per_minute,
+        }
+    }
+
+    fn check(&self) -> Result<(), FederationError> {
+        let over = |name: &str, max: u32| {
+            FederationError::new(ErrorCode::ConfigInvalid, format!("onion.{name}: at most {max}"))
+        };
+        if self.packets_per_second > ONION_PACKETS_PER_SECOND_MAX {
+            return Err(over("packets_per_second", ONION_PACKETS_PER_SECOND_MAX));
+        }
+        if self.cover_per_minute > ONION_COVER_PER_MINUTE_MAX {
+            return Err(over("cover_per_minute", ONION_COVER_PER_MINUTE_MAX));
+        }
+        Ok(())
+    }
 }
 
 impl Config {
@@ -42,6 +104,7 @@ impl Config {
             api_listen: default_api_listen(),
             advertise: Vec::new(),
             exact_scan_records: None,
+            onion: OnionConfig::default(),
         }
     }
 
@@ -59,6 +122,7 @@ impl Config {
             FederationError::new(ErrorCode::ConfigInvalid, format!("{}: {error}", path.display()))
         })?;
         config.addresses()?;
+        config.onion.check()?;
         Ok(config)
     }
 

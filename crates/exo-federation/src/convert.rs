@@ -41,7 +41,8 @@ impl From<QueryError> for FederationError {
     fn from(error: QueryError) -> Self {
         let code = match &error {
             QueryError::Invalid(_) => ErrorCode::InvalidQuery,
-            QueryError::GlobalNotAvailable => ErrorCode::NotAvailable,
+            QueryError::NoPath { .. } => ErrorCode::NoPath,
+            QueryError::TooLong(_) => ErrorCode::InvalidQuery,
             QueryError::NotAMember => ErrorCode::NotAMember,
             QueryError::Busy(_) => ErrorCode::Busy,
         };

@@ -103,9 +103,9 @@ codes! {
     TooFewSources = "too-few-sources", true,
         "Fewer sources answered than the query asked for.",
         "See each source's status; lower `--min-sources` or raise `--deadline`.";
-    NotAvailable = "not-available", false,
-        "This version does not have that yet.",
-        "`--scope direct` asks every member that can be reached; onion-routed queries come with a later version.";
+    NoPath = "no-path", true,
+        "There are too few relays for a path of so many members.",
+        "Lower `--max-hops`, wait until more members are reached, or see `[onion]` in the configuration.";
     Busy = "busy", true,
         "The node works at its bound.",
         "Try again in a moment.";

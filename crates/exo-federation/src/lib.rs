@@ -9,7 +9,7 @@
 //!
 //! use exo_federation::{
 //!     CollectionName, CollectionPolicy, CollectionSpec, Config, FederatedMesh, FederationScope,
-//!     InviteOptions, Metric, NewRecord, NodeName, QuerySpec, QueryTarget, Record, RecordId,
+//!     InviteOptions, Metric, NewRecord, NodeName, QuerySpec, QueryTarget, Record, RecordId, SignedAnswer,
 //!     content_hash, join_federation,
 //! };
 //!
@@ -69,9 +69,10 @@
 //! }
 //! ```
 //!
-//! What is not here yet is absent: onion-routed queries
-//! ([`FederationScope::Global`] is refused with [`ErrorCode::NotAvailable`]), replicated collections
-//! and decisions by consensus.
+//! [`onion_query`] asks the same without saying who asks: each source by a packet of its own over relays
+//! ([`FederationScope::Global`]).
+//!
+//! What is not here yet is absent: replicated collections and decisions by consensus.
 
 pub mod config;
 mod convert;
@@ -79,14 +80,16 @@ pub mod driver;
 pub mod error;
 mod join;
 mod mesh;
+mod onion;
 mod query;
 pub mod view;
 
-pub use config::Config;
+pub use config::{Config, OnionConfig};
 pub use driver::net::EncryptedChannel;
 pub use error::{ErrorCode, FederationError};
 pub use join::join_federation;
 pub use mesh::{FederatedMesh, Initialised};
+pub use onion::onion_query;
 pub use view::{
     CollectionPolicy, CollectionView, FederationView, FieldSet, InviteOptions, InviteView,
     JoinStatus, NewInvite, NodeStatus, PeerState, PeerView, QueryEvent, Readers,
@@ -94,13 +97,15 @@ pub use view::{
 
 pub use exo_crypto::{PostQuantumKeypair, SharedSecret, content_hash};
 pub use exo_node::capability::{Capability, CapabilitySet};
+pub use exo_node::question::AnswerSet;
 pub use exo_node::token::FederationToken;
+pub use exo_onion::{OnionHeader, OnionMessage, peel_layer};
 pub use exo_substrate::{
     ImportId, ImportMark, NewRecord, PutOutcome, StoredRecord, Substrate, SubstrateInstance,
 };
 pub use exo_types::{
     CollectionInfo, CollectionName, CollectionSpec, Condition, FederatedHit, FederatedResult,
-    FederationId, FederationScope, Filter, FilterOp, MetadataValue, Metric, NodeName, PeerAddress,
-    PeerId, Provenance, QuerySpec, QueryTarget, Record, RecordId, SourceReport, SourceStatus,
-    Timestamp,
+    FederationId, FederationScope, Filter, FilterOp, MetadataValue, Metric, NodeName,
+    OrganisationName, PeerAddress, PeerId, Provenance, QuerySpec, QueryTarget, Record, RecordId,
+    SignedAnswer, SourceReport, SourceStatus, Timestamp,
 };

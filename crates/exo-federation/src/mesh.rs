@@ -8,6 +8,7 @@ use std::time::Duration;
 use exo_crypto::fingerprint_words;
 use exo_node::token::FederationToken;
 use exo_node::{Node, Settings};
+use exo_onion::ReplayCache;
 use exo_substrate::{OpenOptions, SubstrateInstance};
 use exo_types::limits::KEM_EPOCH_MILLIS;
 use exo_types::{FederationId, NodeName, PeerAddress, PeerId, Timestamp};
@@ -75,7 +76,11 @@ impl FederatedMesh {
         let clock = Clock::start();
         let now = clock.now();
         let keypair = Arc::new(store.identity()?);
-        let keyring = store.keyring(now.wall)?;
+        // A node that crashed does not know which packets it took: it takes none of its former keys.
+        let (keyring, replays) = match store.take_replays()? {
+            Some(replays) => (store.keyring(now.wall)?, replays),
+            None => (store.fresh_keyring(now.wall)?, ReplayCache::new()),
+        };
         let mut options = OpenOptions::new(store.substrate_path());
         if let Some(records) = config.exact_scan_records {
             options.exact_scan_records_max = records;
@@ -106,16 +111,15 @@ impl FederatedMesh {
         })?;
         let peer = keypair.peer_id();
         let advertised = advertised(&config, mesh_listen, peer)?;
-        let announced = keyring.announce(&keypair).map_err(|error| {
-            FederationError::new(ErrorCode::Internal, format!("sealing keys: {error}"))
-        })?;
         let node = Node::new(
             now,
             Settings {
                 keypair,
                 name: config.name.clone(),
                 addresses: advertised.clone(),
-                kem_keys: announced.into_iter().map(exo_crypto::Verified::into_signed).collect(),
+                keyring,
+                replays,
+                onion: config.onion.policy(),
                 collections: collections.into_iter().map(|info| info.spec).collect(),
                 state: store.state()?,
                 entropy: Box::new(system_entropy),
@@ -130,7 +134,7 @@ impl FederatedMesh {
         let tasks = vec![
             tokio::spawn(Core::run_timer(Arc::downgrade(&core))).abort_handle(),
             tokio::spawn(Core::accept(Arc::downgrade(&core), endpoint)).abort_handle(),
-            tokio::spawn(rotate_keys(Arc::downgrade(&core), advertised.clone())).abort_handle(),
+            tokio::spawn(rotate_keys(Arc::downgrade(&core))).abort_handle(),
         ];
         // What the node wanted when it was made: dials, first of all.
         core.drive(|_, _| ());
@@ -368,6 +372,10 @@ impl FederatedMesh {
             endpoint.close(reason.code(), reason.says());
             endpoint.wait_idle(SHUTDOWN_FAREWELL).await;
         }
+        // Nothing comes in any more.
+        if let Err(error) = core.look(|node, _| core.store.save_replays(node.replays())) {
+            tracing::warn!(%error, "the packets taken were not saved; the node will change its keys");
+        }
     }
 
     fn peer_view(&self, peer: &PeerId) -> Result<PeerView, FederationError> {
@@ -439,22 +447,16 @@ fn bind_error(error: &BindError) -> FederationError {
 }
 
 /// Moves the sealing keys to their next epoch when it is time, and tells the members.
-async fn rotate_keys(core: Weak<Core>, addresses: Vec<PeerAddress>) {
+async fn rotate_keys(core: Weak<Core>) {
     let mut every = tokio::time::interval(Duration::from_millis(KEM_EPOCH_MILLIS / 24));
     every.tick().await; // The first comes at once, and the keys were just looked at.
     loop {
         every.tick().await;
         let Some(core) = core.upgrade() else { return };
-        let rotated = core.store.identity().and_then(|keypair| {
-            let ring = core.store.keyring(core.clock.now().wall)?;
-            ring.announce(&keypair).map_err(|error| {
-                FederationError::new(ErrorCode::Internal, format!("sealing keys: {error}"))
-            })
-        });
-        let told = rotated.map_err(|error| error.message).and_then(|keys| {
-            let keys = keys.into_iter().map(exo_crypto::Verified::into_signed).collect();
-            core.drive(|node, now| node.describe(now, addresses.clone(), keys))
-        });
+        let rotated = core.store.keyring(core.clock.now().wall);
+        let told = rotated
+            .map_err(|error| error.message)
+            .and_then(|keyring| core.drive(|node, now| node.rekey(now, keyring)));
         if let Err(error) = told {
             tracing::error!(%error, "the sealing keys were not rotated");
         }

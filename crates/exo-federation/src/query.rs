@@ -161,8 +161,9 @@ impl FederatedMesh {
     /// [`FederatedResult::answered`] with the query's `min_sources`.
     ///
     /// # Errors
-    /// [`ErrorCode::InvalidQuery`], [`ErrorCode::NotAMember`], [`ErrorCode::NotAvailable`] for
-    /// [`FederationScope::Global`](exo_types::FederationScope::Global), [`ErrorCode::Busy`].
+    /// [`ErrorCode::InvalidQuery`], [`ErrorCode::NotAMember`], [`ErrorCode::Busy`], and
+    /// [`ErrorCode::NoPath`] for
+    /// [`FederationScope::Global`](exo_types::FederationScope::Global).
     pub async fn federated_query(
         &self,
         spec: QuerySpec,

@@ -8,6 +8,8 @@ use exo_types::limits::{CAPABILITIES_MAX, DIMENSIONS_MAX, TOP_K_MAX};
 use exo_types::{CodecError, bounded, codec::bound};
 use serde::{Deserialize, Serialize};
 
+use crate::policy::OnionPolicy;
+
 /// One thing a member can do, with its version and parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability {
@@ -38,6 +40,14 @@ pub const SEARCH: &str = "search";
 pub const TERMS: &str = "terms";
 /// Exchanging roster and member descriptors.
 pub const DIRECTORY: &str = "directory";
+/// Taking onion packets, and answering those that end here.
+pub const ONION: &str = "onion";
+/// Sending onion packets on for others.
+pub const RELAY: &str = "relay";
+/// Parameter of [`RELAY`]: packets a second that are taken from one neighbour.
+pub const PACKETS_PER_SECOND: &str = "packets_per_second";
+/// Parameter of [`ONION`]: whose the member is, where it says so.
+pub const ORGANISATION: &str = "organisation";
 
 impl Capability {
     /// What both can do; `None` when the major versions differ.
@@ -82,7 +92,30 @@ impl CapabilitySet {
             (SEARCH.to_owned(), search),
             (TERMS.to_owned(), plain()),
             (DIRECTORY.to_owned(), plain()),
+            (ONION.to_owned(), plain()),
         ]))
+    }
+
+    /// These, and what a node says of itself for the choice of paths.
+    #[must_use]
+    pub fn with_onion(mut self, policy: &OnionPolicy) -> Self {
+        if let (Some(onion), Some(name)) = (self.0.get_mut(ONION), &policy.organisation) {
+            let set = BTreeSet::from([name.as_str().to_owned()]);
+            onion.sets.insert(ORGANISATION.to_owned(), set);
+        }
+        if policy.relays {
+            let limit = u64::from(policy.packets_per_second);
+            let numbers = BTreeMap::from([(PACKETS_PER_SECOND.to_owned(), limit)]);
+            let relay = Capability { major: 1, minor: 0, numbers, sets: BTreeMap::new() };
+            self.0.insert(RELAY.to_owned(), relay);
+        }
+        self
+    }
+
+    /// Whose the member is that announces these.
+    pub fn organisation(&self) -> Option<&str> {
+        let names = self.0.get(ONION)?.sets.get(ORGANISATION)?;
+        names.first().map(String::as_str)
     }
 
     /// What both can do.

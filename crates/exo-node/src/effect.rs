@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use exo_crypto::IdentityKey;
+use exo_onion::DropReason;
 use exo_types::{
     CollectionName, Epoch, FederatedResult, Filter, Leg, PeerAddress, PeerId, QueryId, QueryTarget,
     SourceReport, TermStats,
@@ -151,6 +152,11 @@ pub enum Effect {
         /// The answer.
         response: Box<Response>,
     },
+    /// End a request's stream without a word.
+    Abandon {
+        /// The request's number.
+        exchange: ExchangeId,
+    },
     /// Close a session.
     Close {
         /// Which.
@@ -243,4 +249,43 @@ pub enum Event {
     Refused(Refusal),
     /// The state could not be encoded; the driver keeps the last one.
     StateNotSaved(String),
+    /// Something became of an onion packet. It is counted, and never written down.
+    Onion(PacketFate),
+}
+
+/// What became of an onion packet at this node. It names nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketFate {
+    /// It was sent on.
+    Forwarded,
+    /// Its reply was sent back.
+    Returned,
+    /// It was for this node and is answered.
+    Delivered,
+    /// It was for this node and only covers others.
+    Cover,
+    /// A failure was sent back in place of a reply.
+    GivenUp,
+    /// It was dropped.
+    Dropped(DropReason),
+    /// It was dropped because its neighbour sends too many.
+    Limited,
+    /// This node sent one of its own.
+    Sent,
+}
+
+impl PacketFate {
+    /// As a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Returned => "returned",
+            Self::Delivered => "delivered",
+            Self::Cover => "cover",
+            Self::GivenUp => "given-up",
+            Self::Dropped(reason) => reason.as_str(),
+            Self::Limited => "limited",
+            Self::Sent => "sent",
+        }
+    }
 }

@@ -24,6 +24,8 @@ pub mod invite;
 pub mod merge;
 mod node;
 pub mod policy;
+pub mod question;
+mod rate;
 pub mod refusal;
 pub mod roster;
 #[cfg(feature = "sim")]
@@ -31,6 +33,7 @@ pub mod sim;
 pub mod state;
 pub mod ticket;
 pub mod token;
+mod trim;
 pub mod wire;
 
 pub use flow::join::JoinError;

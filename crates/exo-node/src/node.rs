@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use exo_crypto::{KemEpochKey, PostQuantumKeypair, Signed, Verified};
+use exo_crypto::{KemEpochKey, KemKeyring, PostQuantumKeypair, Signed, Verified};
+use exo_onion::{RelayReply, ReplayCache};
 use exo_types::limits::MEMBERS_MAX;
 use exo_types::{
     CodecError, CollectionName, CollectionSpec, NodeName, Now, PeerAddress, PeerId, QueryId, Wire,
@@ -16,14 +17,16 @@ use exo_types::{
 
 use crate::capability::CapabilitySet;
 use crate::descriptor::MemberDescriptor;
-use crate::effect::{CallId, Effect, Event, Input, JobId, SessionId};
+use crate::effect::{CallId, Effect, Event, ExchangeId, Input, JobId, SessionId};
 use crate::flow::CallKind;
 use crate::flow::answer::Answering;
 use crate::flow::link::Link;
 use crate::flow::query::Query;
+use crate::flow::relay::{Held, Neighbour};
+use crate::flow::route::Sent;
 use crate::flow::session::Session;
 use crate::invite::InviteBook;
-use crate::policy::CollectionPolicy;
+use crate::policy::{CollectionPolicy, OnionPolicy};
 use crate::state::{Joining, Membership, RosterError, Snapshot};
 
 /// A source of randomness, given by the driver (or by a seeded simulator).
@@ -37,8 +40,12 @@ pub struct Settings {
     pub name: NodeName,
     /// Where peers reach it.
     pub addresses: Vec<PeerAddress>,
-    /// Its public sealing keys, current and next.
-    pub kem_keys: Vec<Signed<KemEpochKey>>,
+    /// Its sealing keys.
+    pub keyring: KemKeyring,
+    /// The onion packets that were taken with these keys.
+    pub replays: ReplayCache,
+    /// What it does for onion packets of others.
+    pub onion: OnionPolicy,
     /// Its collections.
     pub collections: Vec<CollectionSpec>,
     /// The state a former run left, if any.
@@ -67,7 +74,9 @@ pub struct Node {
     pub(crate) me: PeerId,
     pub(crate) name: NodeName,
     pub(crate) addresses: Vec<PeerAddress>,
+    pub(crate) keyring: KemKeyring,
     pub(crate) kem_keys: Vec<Signed<KemEpochKey>>,
+    pub(crate) onion: OnionPolicy,
     pub(crate) capabilities: CapabilitySet,
     pub(crate) descriptor: Verified<MemberDescriptor>,
     pub(crate) membership: Option<Membership>,
@@ -87,12 +96,27 @@ pub struct Node {
     pub(crate) calls: BTreeMap<CallId, (SessionId, CallKind)>,
     pub(crate) queries: BTreeMap<QueryId, Query>,
     pub(crate) jobs: BTreeMap<JobId, Answering>,
+    pub(crate) replays: ReplayCache,
+    /// Packets whose reply this node owes, and the neighbour that brought each.
+    pub(crate) owing: BTreeMap<ExchangeId, PeerId>,
+    /// Packets sent on: the stream that each came by, and the keys for its reply.
+    pub(crate) relayed: BTreeMap<CallId, (ExchangeId, RelayReply)>,
+    pub(crate) held: BTreeMap<u64, Held>,
+    pub(crate) neighbours: BTreeMap<PeerId, Neighbour>,
+    /// Packets of this node's own.
+    pub(crate) sent: BTreeMap<CallId, Sent>,
+    /// The relays that paths begin with, the one in use first.
+    pub(crate) first: Vec<PeerId>,
+    /// Relays on paths that failed, and until when others are chosen before them.
+    pub(crate) doubts: BTreeMap<PeerId, Duration>,
+    /// Members' sealing keys whose signatures hold, by the version of the descriptor they are from.
+    pub(crate) sealing: BTreeMap<PeerId, (u64, Vec<Verified<KemEpochKey>>)>,
     /// Each wanted timer once; what has ended forgets its own.
     timers: BTreeSet<(Duration, Timer)>,
     /// When the inviter is to be asked again; one moment at most.
     pub(crate) join_poll_at: Option<Duration>,
     effects: VecDeque<Effect>,
-    entropy: Entropy,
+    pub(crate) entropy: Entropy,
     next_number: u64,
 }
 
@@ -106,6 +130,8 @@ pub(crate) enum Timer {
     Redial(PeerId),
     JoinPoll,
     Upkeep,
+    Held(u64),
+    Cover,
 }
 
 impl Node {
@@ -122,11 +148,13 @@ impl Node {
             _ => None,
         };
         let me = settings.keypair.peer_id();
-        let capabilities = CapabilitySet::of_this_version();
+        let capabilities = CapabilitySet::of_this_version().with_onion(&settings.onion);
+        let kem_keys = crate::flow::directory::announce(&settings.keyring, &settings.keypair)
+            .map_err(StateError::Descriptor)?;
         let descriptor = crate::flow::directory::sign_descriptor(
             &settings.keypair,
             &settings.addresses,
-            &settings.kem_keys,
+            &kem_keys,
             &capabilities,
             now.wall.0.max(snapshot.described.saturating_add(1)),
             now.wall,
@@ -137,7 +165,9 @@ impl Node {
             me,
             name: settings.name,
             addresses: settings.addresses,
-            kem_keys: settings.kem_keys,
+            keyring: settings.keyring,
+            kem_keys,
+            onion: settings.onion,
             capabilities,
             descriptor,
             membership,
@@ -155,6 +185,15 @@ impl Node {
             calls: BTreeMap::new(),
             queries: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            replays: settings.replays,
+            owing: BTreeMap::new(),
+            relayed: BTreeMap::new(),
+            held: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
+            sent: BTreeMap::new(),
+            first: snapshot.first,
+            doubts: BTreeMap::new(),
+            sealing: BTreeMap::new(),
             timers: BTreeSet::new(),
             join_poll_at: None,
             effects: VecDeque::new(),
@@ -171,6 +210,7 @@ impl Node {
         node.resume_joining(now);
         node.keep_links(now, true);
         node.set_timer(now.mono + UPKEEP_EVERY, Timer::Upkeep);
+        node.next_cover(now);
         Ok(node)
     }
 
@@ -229,6 +269,8 @@ impl Node {
                     self.upkeep(now);
                     self.set_timer(now.mono + UPKEEP_EVERY, Timer::Upkeep);
                 }
+                Timer::Held(number) => self.held_due(now, number),
+                Timer::Cover => self.send_cover(now),
             }
         }
     }
@@ -241,6 +283,7 @@ impl Node {
         self.sync_all(now);
         self.keep_links(now, false);
         self.renew_sessions(now);
+        self.forget_neighbours();
     }
 
     pub(crate) fn effect(&mut self, effect: Effect) {
@@ -298,6 +341,7 @@ impl Node {
         snapshot.joining = self.joining.clone();
         snapshot.policies = self.policies.clone();
         snapshot.tokens_not_before = self.tokens_not_before.clone();
+        snapshot.first = self.first.clone();
         snapshot.described = self.descriptor.version;
         match snapshot.to_wire() {
             Ok(bytes) => self.effects.insert(at, Effect::Persist(bytes)),

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use exo_crypto::{Label, hash};
-use exo_types::limits::{MEMBERS_MAX, TOP_K_MAX};
-use exo_types::{CodecError, ContentHash, Hit, PeerId, codec::bound};
+use exo_onion::Diversity;
+use exo_types::limits::{MEMBERS_MAX, ONION_PACKETS_PER_SECOND, TOP_K_MAX};
+use exo_types::{CodecError, ContentHash, Hit, OrganisationName, PeerId, codec::bound};
 use serde::{Deserialize, Serialize};
 
 /// Who may read a collection.
@@ -47,6 +48,9 @@ pub struct CollectionPolicy {
     pub fields: FieldSet,
     /// Results a member's query gets at most, 1 to [`TOP_K_MAX`].
     pub results_max: u32,
+    /// Whether a member that does not say who it is gets answers too. Only where every member may
+    /// read: who is unknown is not on a list.
+    pub anonymous: bool,
 }
 
 impl Default for CollectionPolicy {
@@ -55,6 +59,7 @@ impl Default for CollectionPolicy {
             readers: Readers::Members,
             fields: FieldSet::default(),
             results_max: TOP_K_MAX as u32,
+            anonymous: true,
         }
     }
 }
@@ -67,6 +72,11 @@ impl CollectionPolicy {
             Readers::Only(peers) => peers.contains(peer),
             Readers::Nobody => false,
         }
+    }
+
+    /// Whether some member that does not say who it is may read the collection.
+    pub fn admits_unknown(&self) -> bool {
+        self.anonymous && self.readers == Readers::Members
     }
 
     /// Checks bounds.
@@ -98,6 +108,33 @@ impl CollectionPolicy {
         }
         if !self.fields.vector {
             hit.vector = None;
+        }
+    }
+}
+
+/// What this node does for onion packets of others, and how it chooses paths for its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnionPolicy {
+    /// Whether it sends packets on.
+    pub relays: bool,
+    /// Packets a second that it takes from one neighbour, those that end here included.
+    pub packets_per_second: u32,
+    /// Whose node it is.
+    pub organisation: Option<OrganisationName>,
+    /// Whether two members of one organisation may be on a path of this node's own questions.
+    pub diversity: Diversity,
+    /// Cover packets that it sends a minute, on average; zero for none.
+    pub cover_per_minute: u32,
+}
+
+impl Default for OnionPolicy {
+    fn default() -> Self {
+        Self {
+            relays: true,
+            packets_per_second: ONION_PACKETS_PER_SECOND,
+            organisation: None,
+            diversity: Diversity::default(),
+            cover_per_minute: 0,
         }
     }
 }

@@ -63,6 +63,7 @@ refusals! {
     WordsMismatch = "commitment-mismatch", Refused, "the revealed nonce does not fit its commitment";
     JoinRejected = "join-rejected", Refused, "the inviter rejected the request";
     JoinFull = "join-full", Refused, "too many joiners wait";
+    Anonymous = "anonymous-denied", Declined, "the collections are not for members that do not say who they are";
 }
 
 impl Refusal {

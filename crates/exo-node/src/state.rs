@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use exo_crypto::{Signed, Verified, VerifyError};
-use exo_types::limits::{COLLECTIONS_MAX, INVITES_OPEN_MAX, JOINERS_PENDING_MAX, MEMBERS_MAX};
+use exo_types::limits::{
+    COLLECTIONS_MAX, INVITES_OPEN_MAX, JOINERS_PENDING_MAX, MEMBERS_MAX, ONION_FIRST_RELAYS_MAX,
+};
 use exo_types::{
     CodecError, CollectionName, FederationId, PeerId, Timestamp, Wire,
     codec::{bound, invalid},
@@ -49,6 +51,8 @@ pub(crate) struct Snapshot {
     /// Version of the descriptor that this node signed last: the next one's is higher, whatever the
     /// clock says.
     pub(crate) described: u64,
+    /// The relays that this node's paths begin with.
+    pub(crate) first: Vec<PeerId>,
 }
 
 impl Snapshot {
@@ -70,6 +74,7 @@ impl Wire for Snapshot {
         bound(self.book.joiners.len(), JOINERS_PENDING_MAX)?;
         bound(self.policies.len(), COLLECTIONS_MAX)?;
         bound(self.tokens_not_before.len(), MEMBERS_MAX)?;
+        bound(self.first.len(), ONION_FIRST_RELAYS_MAX)?;
         self.policies.values().try_for_each(CollectionPolicy::check)
     }
 }
@@ -117,7 +122,7 @@ impl Membership {
 }
 
 /// Format of the state file.
-const FORMAT_VERSION: u16 = 1;
+const FORMAT_VERSION: u16 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -176,6 +181,7 @@ mod tests {
             readers,
             fields: FieldSet { title: true, text: false, metadata: true, vector: true },
             results_max: 300,
+            anonymous: false,
         };
         let name = |name: &str| CollectionName::new(name).expect("a name");
         Snapshot {
@@ -191,6 +197,7 @@ mod tests {
             ]),
             tokens_not_before: BTreeMap::from([(PeerId::new([7; 32]), Timestamp(300))]),
             described: 1_800_000_000_123,
+            first: vec![PeerId::new([8; 32]), PeerId::new([9; 32])],
             ..Snapshot::new()
         }
     }

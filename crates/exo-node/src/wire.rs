@@ -3,7 +3,8 @@
 
 use exo_crypto::{Commitment, SasNonce, Signed};
 use exo_types::limits::{
-    COLLECTIONS_PER_QUERY_MAX, FRAME_BYTES_MAX, MEMBERS_MAX, REASON_BYTES_MAX, REQUEST_BYTES_MAX,
+    COLLECTIONS_PER_QUERY_MAX, FRAME_BYTES_MAX, MEMBERS_MAX, ONION_PACKET_LARGE_BYTES,
+    ONION_REPLY_LARGE_BYTES, REASON_BYTES_MAX, REQUEST_BYTES_MAX,
 };
 use exo_types::query::check_top_k;
 use exo_types::{
@@ -48,6 +49,8 @@ pub enum Request {
     },
     /// A joiner asks how its request stands.
     JoinPoll,
+    /// An onion packet.
+    Onion(OnionRequest),
 }
 
 /// The answer to a [`Request`].
@@ -77,6 +80,14 @@ pub enum Response {
     JoinPending,
     /// The joiner is a member.
     JoinApproved(Box<JoinApproved>),
+    /// The chunks of an onion reply, one after the other.
+    Onion(
+        #[serde(
+            serialize_with = "bounded::write_bytes",
+            deserialize_with = "bounded::bytes::<_, ONION_REPLY_LARGE_BYTES>"
+        )]
+        Vec<u8>,
+    ),
 }
 
 /// Opens a session between members.
@@ -132,6 +143,26 @@ pub struct Synced {
 pub struct TermsRequest {
     /// The token presented in this session.
     pub token: TokenId,
+    /// Of what.
+    pub of: TermsOf,
+}
+
+/// An onion packet from a neighbour. Its length is one of two, whatever the path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OnionRequest {
+    /// The token presented in this session.
+    pub token: TokenId,
+    /// The packet, as `docs/protocol/onion.md` has it.
+    #[serde(
+        serialize_with = "bounded::write_bytes",
+        deserialize_with = "bounded::bytes::<_, ONION_PACKET_LARGE_BYTES>"
+    )]
+    pub packet: Vec<u8>,
+}
+
+/// The texts whose terms are counted, and where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TermsOf {
     /// The collection; `None` for all that the asker may read.
     pub collection: Option<CollectionName>,
     /// The query's text.
@@ -143,6 +174,13 @@ pub struct TermsRequest {
 pub struct SearchRequest {
     /// The token presented in this session.
     pub token: TokenId,
+    /// For what.
+    pub search: SearchFor,
+}
+
+/// What is looked for, and where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchFor {
     /// The collection; `None` for all that the asker may read.
     pub collection: Option<CollectionName>,
     /// What is looked for.
@@ -200,20 +238,27 @@ impl Wire for Request {
         match self {
             Self::Hello(hello) => hello.capabilities.check(),
             Self::Sync(sync) => bound(sync.have.len(), MEMBERS_MAX),
-            Self::Terms(terms) => QueryTarget::text(terms.text.as_str()).check(),
-            Self::Search(search) => search.check(),
+            Self::Terms(terms) => terms.of.check(),
+            Self::Search(search) => search.search.check(),
             Self::Grant
             | Self::Notify { .. }
             | Self::Ping
             | Self::JoinStart(_)
             | Self::JoinReveal { .. }
-            | Self::JoinPoll => Ok(()),
+            | Self::JoinPoll
+            | Self::Onion(_) => Ok(()),
         }
     }
 }
 
-impl SearchRequest {
-    fn check(&self) -> Result<(), CodecError> {
+impl TermsOf {
+    pub(crate) fn check(&self) -> Result<(), CodecError> {
+        QueryTarget::text(self.text.as_str()).check()
+    }
+}
+
+impl SearchFor {
+    pub(crate) fn check(&self) -> Result<(), CodecError> {
         self.target.check()?;
         self.filter.check()?;
         check_top_k(self.top_k as usize)?;
@@ -238,7 +283,8 @@ impl Wire for Response {
             | Self::Done
             | Self::Token(_)
             | Self::JoinChallenge(_)
-            | Self::JoinPending => Ok(()),
+            | Self::JoinPending
+            | Self::Onion(_) => Ok(()),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serializer};
 
 /// Decodes a list of at most `MAX` items.
 ///
@@ -30,6 +30,24 @@ pub fn optional_list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: 
 ) -> Result<Option<Vec<T>>, D::Error> {
     let list = Option::<List<T, MAX>>::deserialize(deserializer)?;
     Ok(list.map(|List(items)| items))
+}
+
+/// Decodes at most `MAX` bytes. Their encoding is that of a list, and quicker to read.
+///
+/// # Errors
+/// See [`list`].
+pub fn bytes<'de, D: Deserializer<'de>, const MAX: usize>(
+    deserializer: D,
+) -> Result<Vec<u8>, D::Error> {
+    deserializer.deserialize_byte_buf(Bytes::<MAX>)
+}
+
+/// Encodes bytes as [`bytes`] reads them.
+///
+/// # Errors
+/// The format's own.
+pub fn write_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 /// Decodes a set from at most `MAX` items.
@@ -69,6 +87,23 @@ where
 {
     let sets = map::<D, K, Set<T, ITEMS>, MAX>(deserializer)?;
     Ok(sets.into_iter().map(|(key, Set(items))| (key, items)).collect())
+}
+
+struct Bytes<const MAX: usize>;
+
+impl<const MAX: usize> Visitor<'_> for Bytes<MAX> {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {MAX} bytes")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+        if bytes.len() > MAX {
+            return Err(E::custom(format_args!("there are more than {MAX} bytes")));
+        }
+        Ok(bytes.to_vec())
+    }
 }
 
 struct List<T, const MAX: usize>(Vec<T>);
@@ -189,6 +224,8 @@ mod tests {
         map: BTreeMap<u8, u8>,
         #[serde(deserialize_with = "map_of_sets::<_, _, _, 2, 1>")]
         sets: BTreeMap<u8, BTreeSet<u8>>,
+        #[serde(serialize_with = "write_bytes", deserialize_with = "bytes::<_, 2>")]
+        bytes: Vec<u8>,
     }
 
     fn full() -> Bounded {
@@ -198,6 +235,7 @@ mod tests {
             set: [1, 2].into(),
             map: [(1, 1), (2, 2)].into(),
             sets: [(1, [1].into()), (2, [2].into())].into(),
+            bytes: vec![1, 2],
         }
     }
 
@@ -205,12 +243,13 @@ mod tests {
     fn lists_decode_up_to_their_bound_and_not_beyond() {
         let full_bytes = postcard::to_allocvec(&full()).expect("encodes");
         assert_eq!(postcard::from_bytes(&full_bytes), Ok(full()));
-        let over: [fn(&mut Bounded); 5] = [
+        let over: [fn(&mut Bounded); 6] = [
             |b| b.list.push(String::new()),
             |b| b.optional = Some(vec![0; 3]),
             |b| b.set.extend([3]),
             |b| b.map.extend([(3, 3)]),
             |b| b.sets.extend([(1, [1, 2].into())]),
+            |b| b.bytes.push(3),
         ];
         for add in over {
             let mut value = full();

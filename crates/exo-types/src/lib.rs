@@ -17,13 +17,13 @@ pub mod time;
 pub use address::PeerAddress;
 pub use codec::{CodecError, Wire};
 pub use id::{Epoch, FederationId, PeerId, QueryId, Sequence, TokenId, View};
-pub use name::{CollectionName, NameError, NodeName, RecordId};
+pub use name::{CollectionName, NameError, NodeName, OrganisationName, RecordId};
 pub use query::{
     Condition, FederationScope, Filter, FilterOp, Metric, QuerySpec, QueryTarget, TermStats,
 };
 pub use record::{CollectionInfo, CollectionSpec, ContentHash, MetadataValue, Record};
 pub use result::{
-    FederatedHit, FederatedResult, Hit, Leg, LegKind, Provenance, ScoreScale, SourceReport,
-    SourceStatus,
+    FederatedHit, FederatedResult, Hit, Leg, LegKind, Provenance, ScoreScale, SignedAnswer,
+    SourceReport, SourceStatus,
 };
 pub use time::{Now, Timestamp};

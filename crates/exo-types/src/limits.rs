@@ -379,7 +379,7 @@ pub const SYNC_ITEMS_MAX: usize = 8 * 1024 * 1024;
 /// Cells of one layer of a reconciliation's table.
 pub const SYNC_LAYER_CELLS_MAX: usize = 256 * 1024;
 /// Layers of one reconciliation's table, after which its key is changed.
-pub const SYNC_LAYERS_MAX: usize = 10;
+pub const SYNC_LAYERS_MAX: usize = 5;
 /// Keys tried in one reconciliation before it falls back to ranges.
 pub const SYNC_KEYS_MAX: usize = 2;
 /// Ranges in one message of a reconciliation by ranges.

@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{COLLECTION_NAME_BYTES_MAX, NODE_NAME_BYTES_MAX, RECORD_ID_BYTES_MAX};
+use crate::limits::{
+    COLLECTION_NAME_BYTES_MAX, NODE_NAME_BYTES_MAX, ORGANISATION_NAME_BYTES_MAX,
+    RECORD_ID_BYTES_MAX,
+};
 
 /// Why a name or an identifier in text form was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,6 +115,14 @@ name!(
     "node name",
     "letters, digits, '.', '_' and '-'",
     |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+);
+name!(
+    /// An organisation, which may have several nodes.
+    OrganisationName,
+    ORGANISATION_NAME_BYTES_MAX,
+    "organisation's name",
+    "anything but control characters",
+    |c| !c.is_control()
 );
 name!(
     /// The name of a collection on one node.

@@ -8,8 +8,8 @@ use crate::bounded;
 use crate::codec::{CodecError, bound, invalid};
 use crate::limits::{
     DEADLINE_MILLIS_MAX, DEADLINE_MILLIS_MIN, DIMENSIONS_MAX, EMBEDDER_BYTES_MAX,
-    FILTER_CONDITIONS_MAX, HOPS_MAX, MEMBERS_MAX, METADATA_VALUE_BYTES_MAX, QUERY_TERMS_MAX,
-    QUERY_TEXT_BYTES_MAX, TOP_K_MAX,
+    FILTER_CONDITIONS_MAX, HOPS_MAX, MEMBERS_MAX, METADATA_VALUE_BYTES_MAX, ONION_MIX_MILLIS_MAX,
+    QUERY_TERMS_MAX, QUERY_TEXT_BYTES_MAX, TOP_K_MAX,
 };
 use crate::name::CollectionName;
 use crate::record::MetadataValue;
@@ -21,9 +21,11 @@ pub enum FederationScope {
     Local,
     /// This node and every member it can reach itself; each learns who asks.
     Direct,
-    /// Every member within so many relays; none learns who asks.
+    /// This node and every member that answers through relays; each learns the last relay, not who
+    /// asks.
     Global {
-        /// Relays at most, 1 to [`HOPS_MAX`].
+        /// Members that the question passes on its way to each, the one that answers included: 1 to
+        /// [`HOPS_MAX`]. With 1 there is no relay, and who answers cannot tell the asker from one.
         max_hops: u8,
     },
 }
@@ -169,6 +171,9 @@ pub struct QuerySpec {
     pub deadline: Duration,
     /// Sources that must answer for the query to count as a success.
     pub min_sources: usize,
+    /// How long each member on a path holds the question back, on average, so that what comes in and
+    /// what goes out cannot be matched by time; zero for not at all. For [`FederationScope::Global`].
+    pub mix: Duration,
 }
 
 impl QuerySpec {
@@ -182,6 +187,7 @@ impl QuerySpec {
             top_k: 10,
             deadline: Duration::from_secs(2),
             min_sources: 1,
+            mix: Duration::ZERO,
         }
     }
 
@@ -195,6 +201,11 @@ impl QuerySpec {
             && !(1..=HOPS_MAX).contains(&max_hops)
         {
             return Err(invalid(format!("max_hops must be 1 to {HOPS_MAX}")));
+        }
+        if self.mix > Duration::from_millis(ONION_MIX_MILLIS_MAX) {
+            return Err(invalid(format!(
+                "mixing must hold back {ONION_MIX_MILLIS_MAX} ms at most"
+            )));
         }
         let millis = self.deadline.as_millis();
         if !(u128::from(DEADLINE_MILLIS_MIN)..=u128::from(DEADLINE_MILLIS_MAX)).contains(&millis) {
@@ -279,6 +290,7 @@ mod tests {
         assert!(refused(|q| q.target.text = " ".into()));
         assert!(refused(|q| q.target.vector = vec![1.0, f32::NAN]));
         assert!(refused(|q| q.target.vector = vec![f32::INFINITY]));
+        assert!(refused(|q| q.mix = Duration::from_millis(ONION_MIX_MILLIS_MAX + 1)));
         assert!(refused(|q| q.scope = FederationScope::Global { max_hops: 0 }));
         assert!(refused(|q| q.scope = FederationScope::Global { max_hops: 6 }));
     }

@@ -1,6 +1,7 @@
 //! What comes back: hits of one source, and the merged answer with one status per source.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -180,8 +181,20 @@ pub struct SourceReport {
     pub count: usize,
     /// From the start of the query to its answer.
     pub elapsed: Duration,
-    /// Why, when it did not answer; empty otherwise.
+    /// Why, when it did not answer, or what is missing from its answer; empty otherwise.
     pub detail: String,
+    /// Its answer as it signed it, where the answer came through relays.
+    pub signed: Option<SignedAnswer>,
+}
+
+/// A source's answer as it signed it, encoded: whoever has the source's key can check it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SignedAnswer(pub Vec<u8>);
+
+impl fmt::Debug for SignedAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignedAnswer({} bytes)", self.0.len())
+    }
 }
 
 /// A federated query's whole answer.

@@ -32,6 +32,8 @@ impl Core {
                 self.call(session, call, *request, timeout);
             }
             Effect::Respond { exchange, response } => self.respond(exchange, *response),
+            // Dropped unanswered, it resets its stream.
+            Effect::Abandon { exchange } => drop(lock(&self.responders).remove(&exchange)),
             Effect::Close { session, reason, drain } => self.close(session, reason, drain),
             Effect::Search { job, collections, search } => {
                 let core = Arc::clone(self);
@@ -151,6 +153,10 @@ fn log(event: &Event) {
         Event::Refused(refusal) => {
             metrics::counter!("exo_refusals_total", "code" => refusal.code()).increment(1);
             tracing::debug!(code = refusal.code(), "refused a request");
+        }
+        Event::Onion(fate) => {
+            // Counted, and nothing else: a line with its time would tie what came to what went.
+            metrics::counter!("exo_onion_packets_total", "fate" => fate.as_str()).increment(1);
         }
         Event::StateNotSaved(cause) => tracing::error!(%cause, "the state was not saved"),
     }

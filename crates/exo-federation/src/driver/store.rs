@@ -4,6 +4,7 @@
 //! config.toml        what the node is configured with
 //! keys/identity.key  the identity (0600 in 0700)
 //! keys/kem.key       the sealing keys of this epoch and the next
+//! replays.bin        onion packets taken with these keys, from a clean stop to the next start
 //! state.bin          membership, directory, invites, policies
 //! substrate.db       the searchable data
 //! lock               held while a node runs
@@ -15,9 +16,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use exo_crypto::{
-    KemKeyring, KeyFileError, PostQuantumKeypair, load_identity, load_keyring, private_directory,
-    save_identity, save_keyring,
+    KemError, KemKeyring, KeyFileError, PostQuantumKeypair, load_identity, load_keyring,
+    private_directory, save_identity, save_keyring,
 };
+use exo_onion::ReplayCache;
 use exo_types::Timestamp;
 
 use crate::config::Config;
@@ -82,21 +84,46 @@ impl Store {
 
     /// The sealing keys, made or moved to the epoch of `now` where that is due.
     pub(crate) fn keyring(&self, now: Timestamp) -> Result<KemKeyring, FederationError> {
-        let path = keys_path(&self.root).join("kem.key");
-        let failed = |error: &dyn std::fmt::Display| {
-            FederationError::new(ErrorCode::Internal, format!("sealing keys: {error}"))
-        };
+        let path = self.keyring_path();
         let (mut ring, fresh) = match load_keyring(&path) {
             Ok(ring) => (ring, false),
             Err(KeyFileError::Missing { .. }) => {
-                (KemKeyring::generate(now).map_err(|error| failed(&error))?, true)
+                (KemKeyring::generate(now).map_err(|error| sealing_error(&error))?, true)
             }
             Err(error) => return Err(key_error(&error)),
         };
-        let rotated = ring.rotate(now).map_err(|error| failed(&error))?;
+        let rotated = ring.rotate(now).map_err(|error| sealing_error(&error))?;
         if rotated || fresh {
             save_keyring(&path, &ring).map_err(|error| key_error(&error))?;
         }
+        Ok(ring)
+    }
+
+    /// Onion packets that a former run took, where it ended as it should. They are read once: after a
+    /// crash an old file would let in what came since.
+    pub(crate) fn take_replays(&self) -> Result<Option<ReplayCache>, FederationError> {
+        let path = self.replays_path();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error(&path, &error)),
+        };
+        let removed = fs::remove_file(&path).and_then(|()| File::open(&self.root)?.sync_all());
+        removed.map_err(|error| io_error(&path, &error))?;
+        Ok(ReplayCache::from_bytes(&bytes).ok())
+    }
+
+    /// Keeps the onion packets that were taken, when no more are.
+    pub(crate) fn save_replays(&self, replays: &ReplayCache) -> Result<(), FederationError> {
+        let path = self.replays_path();
+        write_synced(&path, &replays.to_bytes()).map_err(|error| io_error(&path, &error))
+    }
+
+    /// Sealing keys under which no packet has ever been taken.
+    pub(crate) fn fresh_keyring(&self, now: Timestamp) -> Result<KemKeyring, FederationError> {
+        let mut ring = self.keyring(now)?;
+        ring.replace(now).map_err(|error| sealing_error(&error))?;
+        save_keyring(&self.keyring_path(), &ring).map_err(|error| key_error(&error))?;
         Ok(ring)
     }
 
@@ -129,6 +156,14 @@ impl Store {
     /// Where the substrate keeps its data.
     pub(crate) fn substrate_path(&self) -> PathBuf {
         self.root.join("substrate.db")
+    }
+
+    fn keyring_path(&self) -> PathBuf {
+        keys_path(&self.root).join("kem.key")
+    }
+
+    fn replays_path(&self) -> PathBuf {
+        self.root.join("replays.bin")
     }
 
     fn state_path(&self) -> PathBuf {
@@ -175,6 +210,10 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn io_error(path: &Path, error: &io::Error) -> FederationError {
     FederationError::new(ErrorCode::Io, format!("{}: {error}", path.display()))
+}
+
+fn sealing_error(error: &KemError) -> FederationError {
+    FederationError::new(ErrorCode::Internal, format!("sealing keys: {error}"))
 }
 
 /// A key file's error with the code that tells what to do.
@@ -240,6 +279,29 @@ mod tests {
         store.save_state(b"one").expect("saves");
         store.save_state(b"two").expect("saves");
         assert_eq!(store.state().expect("reads").as_deref(), Some(b"two".as_slice()));
+    }
+
+    #[test]
+    fn remembered_packets_are_good_for_one_start_and_fresh_keys_open_nothing_old() {
+        let root = tempfile::tempdir().expect("directory");
+        let root = root.path().join("node");
+        Store::init(&root, &config()).expect("makes a node");
+        let store = Store::open(&root).expect("opens");
+        let now = Timestamp(1_800_000_000_000);
+        assert!(store.take_replays().expect("reads").is_none(), "there was no former run");
+        store.save_replays(&ReplayCache::new()).expect("saves");
+        assert!(store.take_replays().expect("reads").is_some());
+        assert!(store.take_replays().expect("reads").is_none(), "after a crash they are not there");
+        let keypair = store.identity().expect("identity");
+        let epochs = |ring: &KemKeyring| {
+            ring.announce(&keypair).expect("signs").map(|key| (key.epoch, key.key.clone()))
+        };
+        let ring = store.keyring(now).expect("keys");
+        let old = epochs(&ring);
+        assert_eq!(epochs(&store.keyring(now).expect("keys")), old, "keys are kept");
+        let fresh = store.fresh_keyring(now).expect("keys");
+        assert!(old.iter().all(|(epoch, _)| fresh.pair(*epoch, now).is_none()));
+        assert_eq!(epochs(&store.keyring(now).expect("keys")), epochs(&fresh), "and saved");
     }
 
     #[test]

@@ -13,9 +13,10 @@ use exo_types::{
 use crate::Node;
 use crate::capability::{SEARCH, TERMS};
 use crate::effect::{Effect, ExchangeId, JobId, Search, SessionId};
+use crate::flow::unknown::Asked;
 use crate::policy::CollectionPolicy;
 use crate::refusal::Refusal;
-use crate::wire::{Response, SearchRequest, TermsRequest};
+use crate::wire::{Response, SearchFor, SearchRequest, TermsRequest};
 
 /// A search under way in this node's own data, and for whom.
 #[derive(Debug)]
@@ -24,6 +25,29 @@ pub(crate) enum Answering {
     Own(QueryId),
     /// For a peer.
     Peer { exchange: ExchangeId, peer: PeerId, top_k: usize },
+    /// For somebody unknown, whose packet a neighbour brought.
+    Unknown { neighbour: PeerId, asked: Box<Asked> },
+}
+
+impl Answering {
+    /// Whose share of the searches it takes. A neighbour answers for what it brings.
+    fn answers_for(&self) -> Option<PeerId> {
+        match self {
+            Self::Own(_) => None,
+            Self::Peer { peer, .. } | Self::Unknown { neighbour: peer, .. } => Some(*peer),
+        }
+    }
+}
+
+/// Who reads this node's data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reader<'a> {
+    /// This node's own users, who may read all.
+    Own,
+    /// A member.
+    Member(&'a PeerId),
+    /// Some member that does not say who it is.
+    Unknown,
 }
 
 impl Node {
@@ -67,13 +91,13 @@ impl Node {
             Ok(peer) => peer,
             Err(refusal) => return self.respond(exchange, Response::Refused(refusal)),
         };
-        let readable = self.readable(Some(&peer), request.collection.as_ref());
+        let readable = self.readable(Reader::Member(&peer), request.of.collection.as_ref());
         if readable.is_empty() {
             return self.respond(exchange, Response::Terms(TermStats::default()));
         }
-        match self.start_job(Some(peer), Answering::Peer { exchange, peer, top_k: 0 }) {
+        match self.start_job(Answering::Peer { exchange, peer, top_k: 0 }) {
             Ok(job) => {
-                self.effect(Effect::Terms { job, collections: readable, text: request.text });
+                self.effect(Effect::Terms { job, collections: readable, text: request.of.text });
             }
             Err(refusal) => self.respond(exchange, Response::Refused(refusal)),
         }
@@ -90,43 +114,51 @@ impl Node {
             Ok(peer) => peer,
             Err(refusal) => return self.respond(exchange, Response::Refused(refusal)),
         };
-        let mut readable = self.readable(Some(&peer), request.collection.as_ref());
-        if !request.filter.all.is_empty() {
-            // A filter on what the policy keeps back would tell it, one comparison at a time.
-            readable.retain(|name| self.policy(name).fields.metadata);
-        }
-        if readable.is_empty() {
+        let SearchRequest { search, .. } = request;
+        let searched = match self.searched(Reader::Member(&peer), &search) {
+            Ok(searched) => searched,
+            Err(refusal) => return self.respond(exchange, Response::Refused(refusal)),
+        };
+        if searched.is_empty() {
             // The same whether there is nothing, or nothing for this peer.
             return self.respond(exchange, Response::Answer { legs: Vec::new() });
         }
-        let fitting = self.fitting(readable, &request.target);
-        if fitting.is_empty() {
-            return self.respond(exchange, Response::Refused(Refusal::Embedder));
-        }
-        let top_k = request.top_k as usize;
-        match self.start_job(Some(peer), Answering::Peer { exchange, peer, top_k }) {
-            Ok(job) => {
-                let search = Search {
-                    target: request.target,
-                    filter: request.filter,
-                    top_k,
-                    terms: request.terms,
-                    vectors: request.vectors,
-                };
-                let search = Box::new(search);
-                self.effect(Effect::Search { job, collections: fitting, search });
-            }
+        let top_k = search.top_k as usize;
+        match self.start_job(Answering::Peer { exchange, peer, top_k }) {
+            Ok(job) => self.effect(search_effect(job, searched, search)),
             Err(refusal) => self.respond(exchange, Response::Refused(refusal)),
         }
     }
 
-    /// The collections a peer may read; this node's own users (`None`) read all.
+    /// The collections to search for a reader; none where there is nothing for it.
+    pub(crate) fn searched(
+        &self,
+        reader: Reader<'_>,
+        search: &SearchFor,
+    ) -> Result<Vec<CollectionName>, Refusal> {
+        let mut readable = self.readable(reader, search.collection.as_ref());
+        if !search.filter.all.is_empty() {
+            // A filter on what the policy keeps back would tell it, one comparison at a time.
+            readable.retain(|name| self.policy(name).fields.metadata);
+        }
+        if readable.is_empty() {
+            return Ok(readable);
+        }
+        let fitting = self.fitting(readable, &search.target);
+        if fitting.is_empty() { Err(Refusal::Embedder) } else { Ok(fitting) }
+    }
+
+    /// The collections that somebody may read.
     pub(crate) fn readable(
         &self,
-        peer: Option<&PeerId>,
+        reader: Reader<'_>,
         wanted: Option<&CollectionName>,
     ) -> Vec<CollectionName> {
-        let may = |name: &CollectionName| peer.is_none_or(|peer| self.policy(name).admits(peer));
+        let may = |name: &CollectionName| match reader {
+            Reader::Own => true,
+            Reader::Member(peer) => self.policy(name).admits(peer),
+            Reader::Unknown => self.policy(name).admits_unknown(),
+        };
         let asked = |name: &CollectionName| wanted.is_none_or(|wanted| wanted == name);
         let names = self.collections.keys().filter(|name| asked(name) && may(name));
         names.take(COLLECTIONS_PER_QUERY_MAX).cloned().collect()
@@ -149,23 +181,27 @@ impl Node {
         names.into_iter().filter(fits).collect()
     }
 
-    pub(crate) fn start_job(
-        &mut self,
-        peer: Option<PeerId>,
-        answering: Answering,
-    ) -> Result<JobId, Refusal> {
-        let of_peer = |job: &&Answering| match job {
-            Answering::Peer { peer: of, .. } => Some(*of) == peer,
-            Answering::Own(_) => peer.is_none(),
-        };
+    pub(crate) fn start_job(&mut self, answering: Answering) -> Result<JobId, Refusal> {
+        if self.has_room_for(answering.answers_for()) {
+            Ok(self.begin_job(answering))
+        } else {
+            Err(Refusal::Busy)
+        }
+    }
+
+    /// Whether one more search may run for a peer, or for this node's own users.
+    pub(crate) fn has_room_for(&self, peer: Option<PeerId>) -> bool {
+        let of_peer = |job: &&Answering| job.answers_for() == peer;
         let bounded =
             peer.is_some() && self.jobs.values().filter(of_peer).count() >= SEARCHES_PER_PEER_MAX;
-        if bounded || self.jobs.len() >= SEARCHES_IN_FLIGHT_MAX {
-            return Err(Refusal::Busy);
-        }
+        !bounded && self.jobs.len() < SEARCHES_IN_FLIGHT_MAX
+    }
+
+    /// Begins a search for which there is room.
+    pub(crate) fn begin_job(&mut self, answering: Answering) -> JobId {
         let job = JobId(self.number());
         self.jobs.insert(job, answering);
-        Ok(job)
+        job
     }
 
     pub(crate) fn search_done(&mut self, now: Now, job: JobId, result: Result<Vec<Leg>, String>) {
@@ -185,6 +221,7 @@ impl Node {
                 };
                 self.respond(exchange, response);
             }
+            Some(Answering::Unknown { asked, .. }) => self.unknown_searched(now, *asked, result),
         }
     }
 
@@ -204,12 +241,13 @@ impl Node {
                 };
                 self.respond(exchange, response);
             }
+            Some(Answering::Unknown { asked, .. }) => self.unknown_counted(now, *asked, result),
         }
     }
 
     /// What of a search's hits leaves the node: as many as each collection's policy lets, its
     /// fields, and no more bytes than an answer may have.
-    fn released(&self, mut legs: Vec<Leg>, top_k: usize) -> Vec<Leg> {
+    pub(crate) fn released(&self, mut legs: Vec<Leg>, top_k: usize) -> Vec<Leg> {
         let mut policies: BTreeMap<CollectionName, CollectionPolicy> = BTreeMap::new();
         for leg in &mut legs {
             let mut sent = 0usize;
@@ -234,8 +272,24 @@ impl Node {
     }
 }
 
+/// The search as the substrate gets it.
+pub(crate) fn search_effect(
+    job: JobId,
+    collections: Vec<CollectionName>,
+    search: SearchFor,
+) -> Effect {
+    let search = Search {
+        target: search.target,
+        filter: search.filter,
+        top_k: search.top_k as usize,
+        terms: search.terms,
+        vectors: search.vectors,
+    };
+    Effect::Search { job, collections, search: Box::new(search) }
+}
+
 /// Upper bound of a hit's encoding, bytes.
-fn bytes_of(hit: &Hit) -> usize {
+pub(crate) fn bytes_of(hit: &Hit) -> usize {
     use exo_types::MetadataValue::{Bool, Float, Int, List, Text};
     let metadata: usize = hit
         .metadata
@@ -251,5 +305,9 @@ fn bytes_of(hit: &Hit) -> usize {
         })
         .sum();
     let vector = hit.vector.as_ref().map_or(0, |vector| 4 * vector.len());
-    512 + hit.title.len().min(TITLE_BYTES_MAX) + hit.text.len() + metadata + vector
+    let place = hit.collection.as_str().len() + hit.id.as_str().len();
+    HIT_BYTES + place + hit.title.len().min(TITLE_BYTES_MAX) + hit.text.len() + metadata + vector
 }
+
+/// Upper bound of what a hit takes beside its texts: score, hash, and the lengths of the rest.
+const HIT_BYTES: usize = 72;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use exo_crypto::{KemEpochKey, PostQuantumKeypair, Signed, Verified};
+use exo_crypto::{KemEpochKey, KemKeyring, PostQuantumKeypair, Signed, Verified};
+use exo_onion::ReplayCache;
 use exo_types::limits::DESCRIPTOR_LIFE_MILLIS;
 use exo_types::{Now, PeerAddress, PeerId, Timestamp};
 
@@ -36,16 +37,42 @@ pub(crate) fn sign_descriptor(
     Signed::sign(descriptor, keypair).map_err(|error| error.to_string())
 }
 
+/// A ring's public keys, current and next, as members get them.
+pub(crate) fn announce(
+    keyring: &KemKeyring,
+    keypair: &PostQuantumKeypair,
+) -> Result<Vec<Signed<KemEpochKey>>, String> {
+    let keys = keyring.announce(keypair).map_err(|error| error.to_string())?;
+    Ok(keys.into_iter().map(Verified::into_signed).collect())
+}
+
 impl Node {
-    /// Tells the node where it is reached and its sealing keys, when these have changed.
-    pub fn describe(
-        &mut self,
-        now: Now,
-        addresses: Vec<PeerAddress>,
-        kem_keys: Vec<Signed<KemEpochKey>>,
-    ) -> Result<(), String> {
+    /// Gives the node its sealing keys, when these have changed. What was sealed for keys that are not
+    /// in the new ring is not opened any more.
+    ///
+    /// # Errors
+    /// When nothing can be signed.
+    pub fn rekey(&mut self, now: Now, keyring: KemKeyring) -> Result<(), String> {
+        self.kem_keys = announce(&keyring, &self.keypair)?;
+        self.keyring = keyring;
+        self.describe(now)
+    }
+
+    /// Tells the node that it is reached elsewhere.
+    ///
+    /// # Errors
+    /// When nothing can be signed.
+    pub fn relocate(&mut self, now: Now, addresses: Vec<PeerAddress>) -> Result<(), String> {
         self.addresses = addresses;
-        self.kem_keys = kem_keys;
+        self.describe(now)
+    }
+
+    /// The onion packets that this node remembers, to be kept for its next start.
+    pub fn replays(&self) -> &ReplayCache {
+        &self.replays
+    }
+
+    fn describe(&mut self, now: Now) -> Result<(), String> {
         self.descriptor = sign_descriptor(
             &self.keypair,
             &self.addresses,
@@ -61,11 +88,10 @@ impl Node {
 
     /// Signs the descriptor again before half of its life is over.
     pub(crate) fn refresh_descriptor(&mut self, now: Now) {
-        if self.descriptor.expires.millis_since(now.wall) < DESCRIPTOR_LIFE_MILLIS / 2 {
-            let (addresses, kem_keys) = (self.addresses.clone(), self.kem_keys.clone());
-            if let Err(error) = self.describe(now, addresses, kem_keys) {
-                self.event(Event::StateNotSaved(error));
-            }
+        if self.descriptor.expires.millis_since(now.wall) < DESCRIPTOR_LIFE_MILLIS / 2
+            && let Err(error) = self.describe(now)
+        {
+            self.event(Event::StateNotSaved(error));
         }
     }
 
@@ -261,6 +287,8 @@ impl Node {
             .map(|(id, _)| *id)
             .collect();
         self.directory.retain(|peer, _| roster.standing(peer) == Standing::Active);
+        self.sealing.retain(|peer, _| roster.standing(peer) == Standing::Active);
+        self.first.retain(|peer| roster.standing(peer) == Standing::Active);
         for event in events {
             self.event(event);
         }

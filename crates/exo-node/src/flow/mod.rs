@@ -2,15 +2,20 @@
 
 pub(crate) mod admit;
 pub(crate) mod answer;
+mod cover;
 pub(crate) mod directory;
+pub(crate) mod global;
 pub(crate) mod join;
 pub(crate) mod link;
 pub(crate) mod membership;
 mod outcome;
 pub(crate) mod query;
+pub(crate) mod relay;
+pub(crate) mod route;
 pub(crate) mod session;
 pub(crate) mod show;
 mod tokens;
+pub(crate) mod unknown;
 
 use std::time::Duration;
 
@@ -18,6 +23,7 @@ use exo_types::{Now, PeerId, QueryId};
 
 use crate::Node;
 use crate::effect::{CallFailure, CallId, Effect, Event, ExchangeId, Purpose, SessionId};
+use crate::flow::query::Phase;
 use crate::refusal::Refusal;
 use crate::wire::{Request, Response};
 
@@ -28,9 +34,27 @@ pub(crate) enum CallKind {
     Grant,
     Sync,
     Notify,
-    Ping { sent: Duration },
-    Terms { query: QueryId, peer: PeerId },
-    Search { query: QueryId, peer: PeerId },
+    Ping {
+        sent: Duration,
+    },
+    Terms {
+        query: QueryId,
+        peer: PeerId,
+    },
+    Search {
+        query: QueryId,
+        peer: PeerId,
+    },
+    /// A packet of a query of this node's own.
+    Question {
+        query: QueryId,
+        peer: PeerId,
+        phase: Phase,
+    },
+    /// A packet of somebody else's.
+    Relay,
+    Cover,
+    Probe,
     JoinStart,
     JoinReveal,
     JoinPoll,
@@ -115,6 +139,7 @@ impl Node {
             Request::Ping => self.respond(exchange, Response::Done),
             Request::Terms(terms) => self.terms_request(now, session, exchange, terms),
             Request::Search(search) => self.search_request(now, session, exchange, *search),
+            Request::Onion(onion) => self.onion_request(now, session, exchange, onion),
             Request::Hello(_)
             | Request::JoinStart(_)
             | Request::JoinReveal { .. }
@@ -149,6 +174,14 @@ impl Node {
             CallKind::Search { query, peer } => {
                 self.search_answer(now, session, query, peer, result);
             }
+            CallKind::Question { query, peer, phase } => {
+                self.question_answer(now, call, (query, peer, phase), result);
+            }
+            CallKind::Relay => self.relay_answer(call, session, result),
+            CallKind::Cover => {
+                self.sent.remove(&call);
+            }
+            CallKind::Probe => {}
             CallKind::JoinStart => self.join_challenged(now, session, result),
             CallKind::JoinReveal => self.join_revealed(now, session, result),
             CallKind::JoinPoll => self.join_answered(now, session, result),

@@ -179,6 +179,9 @@ impl Node {
     /// old connection may lead nowhere. Whichever session answers first counts.
     pub(crate) fn hedge(&mut self, now: Now, id: QueryId) {
         let Some(query) = self.queries.get(&id) else { return };
+        if query.route.is_some() {
+            return self.hedge_unknown(now, id);
+        }
         let owing: Vec<(PeerId, Duration)> = query
             .open()
             .filter_map(|peer| Some((peer, query.sources.get(&peer)?.asked?.1)))
@@ -196,6 +199,7 @@ impl Node {
     /// Time is up: whoever has not answered is reported so.
     pub(crate) fn query_deadline(&mut self, now: Now, id: QueryId) {
         let Some(query) = self.queries.get(&id) else { return };
+        let direct = query.route.is_none();
         let open: Vec<(PeerId, Option<(SessionId, Duration)>)> = query
             .open()
             .map(|peer| (peer, query.sources.get(&peer).and_then(|source| source.asked)))
@@ -207,7 +211,7 @@ impl Node {
                 None => (SourceStatus::Unreachable, "no connection by the deadline"),
             };
             self.settle(now, id, peer, status, detail.to_owned(), Vec::new());
-            if let Some((session, at)) = asked {
+            if let Some((session, at)) = asked.filter(|_| direct) {
                 self.suspect(now, peer, session, at);
             }
         }

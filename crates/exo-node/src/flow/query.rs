@@ -4,28 +4,32 @@
 //! A query with a text first gathers term statistics from every source, so that BM25 scores of all
 //! sources are comparable; then all are searched in parallel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use exo_onion::PathError;
 use exo_types::limits::{LOCAL_QUERIES_IN_FLIGHT_MAX, MEMBERS_MAX, QUERY_TERMS_MAX};
 use exo_types::{
     CodecError, FederatedResult, FederationScope, Leg, NodeName, Now, PeerId, QueryId, QuerySpec,
-    SourceReport, SourceStatus, TermStats,
+    SignedAnswer, SourceReport, SourceStatus, TermStats,
 };
 
 use crate::Node;
 use crate::capability::TERMS;
 use crate::effect::{Effect, Search, SessionId};
 use crate::flow::CallKind;
-use crate::flow::answer::Answering;
+use crate::flow::answer::{Answering, Reader};
+use crate::flow::global::Route;
 use crate::merge::{SourceAnswer, merge};
 use crate::node::Timer;
 use crate::refusal::Refusal;
-use crate::wire::{Request, SearchRequest, TermsRequest};
+use crate::wire::{Request, SearchFor, SearchRequest, TermsOf, TermsRequest};
 
 /// A query of this node's own users.
 pub(crate) struct Query {
     pub(super) spec: QuerySpec,
+    /// How its packets travel, where it goes through relays.
+    pub(super) route: Option<Route>,
     pub(super) started: Duration,
     pub(super) deadline: Duration,
     pub(super) phase: Phase,
@@ -35,7 +39,7 @@ pub(crate) struct Query {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     Terms,
     Search,
 }
@@ -62,6 +66,10 @@ pub(super) struct Source {
     /// Its term statistics are in, or will not be.
     pub(super) counted: bool,
     pub(super) legs: Vec<Leg>,
+    /// Its answer as it signed it.
+    pub(super) signed: Option<SignedAnswer>,
+    /// Relays that brought it packets.
+    pub(super) tried: BTreeSet<PeerId>,
     pub(super) report: Option<SourceReport>,
 }
 
@@ -71,9 +79,17 @@ pub enum QueryError {
     /// A part of it is out of bounds.
     #[error("{0}")]
     Invalid(CodecError),
-    /// The scope needs what is not built yet.
-    #[error("onion-routed queries (scope global) are not available yet")]
-    GlobalNotAvailable,
+    /// No source has a path to it.
+    #[error("there is no path of {hops} members to any source: {error}")]
+    NoPath {
+        /// Members on a path, the source included.
+        hops: usize,
+        /// Why not.
+        error: PathError,
+    },
+    /// The question does not fit a packet.
+    #[error("the question does not fit an onion packet: {0}")]
+    TooLong(CodecError),
     /// A direct query needs a federation.
     #[error("this node belongs to no federation yet")]
     NotAMember,
@@ -93,18 +109,26 @@ impl Node {
         let mut sources = BTreeMap::from([(self.me, Source::new(self.name.clone()))]);
         match spec.scope {
             FederationScope::Local => {}
-            FederationScope::Direct => {
+            FederationScope::Direct | FederationScope::Global { .. } => {
                 let membership = self.membership.as_ref().ok_or(QueryError::NotAMember)?;
                 for (peer, member) in membership.roster.active().take(MEMBERS_MAX) {
                     sources.insert(*peer, Source::new(member.name.clone()));
                 }
             }
-            FederationScope::Global { .. } => return Err(QueryError::GlobalNotAvailable),
+        }
+        let route = match spec.scope {
+            FederationScope::Global { max_hops } => Some(Route::new(&spec, max_hops)),
+            FederationScope::Local | FederationScope::Direct => None,
+        };
+        if let Some(route) = route {
+            self.check_route(now, &spec, route)?;
+            self.probe_first();
         }
         let id = QueryId::new(self.random());
         let deadline = now.mono + spec.deadline;
         let phase = if spec.target.text.is_empty() { Phase::Search } else { Phase::Terms };
         let hedge = (spec.deadline / 4).clamp(HEDGE_AFTER_MIN, HEDGE_AFTER_MAX);
+        let hedge = route.map_or(hedge, |route| route.patience);
         let mut timers =
             vec![(deadline, Timer::QueryDeadline(id)), (now.mono + hedge, Timer::Hedge(id))];
         if phase == Phase::Terms {
@@ -113,7 +137,8 @@ impl Node {
         timers.iter().for_each(|(at, timer)| self.set_timer(*at, *timer));
         let started = now.mono;
         let stats = GatheredTerms::default();
-        self.queries.insert(id, Query { spec, started, deadline, phase, stats, sources, timers });
+        self.queries
+            .insert(id, Query { spec, route, started, deadline, phase, stats, sources, timers });
         self.ask_all(now, id);
         Ok(id)
     }
@@ -146,7 +171,7 @@ impl Node {
         let Some(query) = self.queries.get(&id) else { return };
         let (phase, spec) = (query.phase, query.spec.clone());
         let (me, terms) = (self.me, query.terms());
-        let readable = self.readable(None, spec.collection.as_ref());
+        let readable = self.readable(Reader::Own, spec.collection.as_ref());
         if readable.is_empty() {
             return self.answered(now, id, me, Vec::new());
         }
@@ -154,7 +179,7 @@ impl Node {
         if fitting.is_empty() {
             return self.declined(now, id, me, Refusal::Embedder);
         }
-        let job = match self.start_job(None, Answering::Own(id)) {
+        let job = match self.start_job(Answering::Own(id)) {
             Ok(job) => job,
             Err(refusal) => return self.declined(now, id, me, refusal),
         };
@@ -179,6 +204,9 @@ impl Node {
 
     /// Asks one member, or waits for a session with it, or reports that there is none to be had.
     pub(super) fn ask(&mut self, now: Now, id: QueryId, peer: PeerId) {
+        if self.queries.get(&id).is_some_and(|query| query.route.is_some()) {
+            return self.ask_unknown(now, id, peer);
+        }
         let session = self.by_peer.get(&peer).copied();
         let ready = session.and_then(|id| Some((id, self.sessions.get(&id)?)));
         let ready = ready.filter(|(_, session)| session.ready());
@@ -198,20 +226,24 @@ impl Node {
                 CallKind::Terms { query: id, peer },
                 Request::Terms(TermsRequest {
                     token,
-                    collection: spec.collection.clone(),
-                    text: spec.target.text.clone(),
+                    of: TermsOf {
+                        collection: spec.collection.clone(),
+                        text: spec.target.text.clone(),
+                    },
                 }),
             ),
             Phase::Search => (
                 CallKind::Search { query: id, peer },
                 Request::Search(Box::new(SearchRequest {
                     token,
-                    collection: spec.collection.clone(),
-                    target: spec.target.clone(),
-                    filter: spec.filter.clone(),
-                    top_k: u32::try_from(spec.top_k).unwrap_or(u32::MAX),
-                    terms: query.terms(),
-                    vectors: !spec.target.vector.is_empty(),
+                    search: SearchFor {
+                        collection: spec.collection.clone(),
+                        target: spec.target.clone(),
+                        filter: spec.filter.clone(),
+                        top_k: u32::try_from(spec.top_k).unwrap_or(u32::MAX),
+                        terms: query.terms(),
+                        vectors: !spec.target.vector.is_empty(),
+                    },
                 })),
             ),
         };
@@ -244,7 +276,8 @@ impl Node {
     pub(crate) fn peer_ready(&mut self, now: Now, peer: PeerId) {
         let session = self.by_peer.get(&peer).copied();
         let waits = |query: &Query| {
-            query.sources.get(&peer).is_some_and(|source| {
+            let direct = query.route.is_none();
+            query.sources.get(&peer).filter(|_| direct).is_some_and(|source| {
                 source.report.is_none()
                     && !(query.phase == Phase::Terms && source.counted)
                     && source.attempts < ATTEMPTS_MAX
@@ -262,7 +295,8 @@ impl Node {
     /// There is no session with a peer and none is to be had now.
     pub(crate) fn peer_unreachable(&mut self, now: Now, peer: PeerId) {
         let waits = |query: &Query| {
-            query.sources.get(&peer).is_some_and(|s| s.report.is_none() && s.asked.is_none())
+            let source = query.sources.get(&peer).filter(|_| query.route.is_none());
+            source.is_some_and(|s| s.report.is_none() && s.asked.is_none())
         };
         let ids: Vec<QueryId> =
             self.queries.iter().filter(|(_, query)| waits(query)).map(|(id, _)| *id).collect();
@@ -302,6 +336,7 @@ impl Node {
             count: legs.iter().map(|leg| leg.hits.len()).sum(),
             elapsed: now.mono.saturating_sub(started),
             detail,
+            signed: source.signed.take(),
         };
         source.legs = legs;
         source.counted = true;
@@ -362,7 +397,7 @@ impl Query {
     }
 
     /// The statistics that sources score a text with.
-    fn terms(&self) -> Option<TermStats> {
+    pub(super) fn terms(&self) -> Option<TermStats> {
         (!self.spec.target.text.is_empty()).then(|| self.stats.sum())
     }
 }
@@ -399,6 +434,8 @@ impl Source {
             renewals: 0,
             counted: false,
             legs: Vec::new(),
+            signed: None,
+            tried: BTreeSet::new(),
             report: None,
         }
     }

@@ -387,12 +387,14 @@ const OPENING: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT_MILLIS);
 mod tests {
     use std::sync::Arc;
 
-    use exo_crypto::PostQuantumKeypair;
+    use exo_crypto::{KemKeyring, PostQuantumKeypair};
+    use exo_onion::ReplayCache;
     use exo_types::{NodeName, Timestamp};
 
     use super::*;
     use crate::effect::Input;
     use crate::node::Settings;
+    use crate::policy::OnionPolicy;
 
     #[test]
     fn strangers_that_come_to_join_leave_room_for_members() {
@@ -404,7 +406,9 @@ mod tests {
                 keypair: Arc::new(keypair(255)),
                 name: NodeName::new("lab").expect("a name"),
                 addresses: Vec::new(),
-                kem_keys: Vec::new(),
+                keyring: KemKeyring::generate(now.wall).expect("keys"),
+                replays: ReplayCache::new(),
+                onion: OnionPolicy::default(),
                 collections: Vec::new(),
                 state: None,
                 entropy: Box::new(|bytes| bytes.fill(7)),

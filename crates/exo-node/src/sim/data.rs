@@ -76,7 +76,7 @@ impl Data {
                     metric: Metric::Dot,
                     embedder: String::new(),
                 },
-                policy: CollectionPolicy { readers, fields, results_max },
+                policy: CollectionPolicy { readers, fields, results_max, anonymous: true },
                 records: chosen.into_iter().map(Content).collect(),
             });
         }

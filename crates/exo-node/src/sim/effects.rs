@@ -73,6 +73,7 @@ impl World {
                 return self.call(h, session, call, &request, timeout);
             }
             Effect::Respond { exchange, response } => return self.respond(h, exchange, &response),
+            Effect::Abandon { exchange } => self.abandon(h, exchange),
             Effect::Close { session, reason, drain } => self.close(h, session, reason, drain),
             Effect::Search { job, collections, search } => {
                 self.checker.own_search(h, self.hosts[h].node.as_ref(), job, &search)?;
@@ -156,6 +157,17 @@ impl World {
         Ok(())
     }
 
+    /// A request's stream is ended without an answer, which its asker sees a little later.
+    fn abandon(&mut self, h: HostId, exchange: ExchangeId) {
+        let Some(known) = self.hosts[h].exchanges.remove(&exchange) else { return };
+        let Stream { conn, asker, call } = known.stream;
+        let Some(end) = self.net.conns.get(&conn).map(|conn| conn.end(asker)) else { return };
+        let fails =
+            Happening::CallFails { host: end.host, life: end.life, call, why: CallFailure::Lost };
+        let at = self.now + self.delay();
+        self.queue.at(at, fails);
+    }
+
     /// Puts a message on its way. Liars change what they send.
     pub(super) fn send(&mut self, from: HostId, what: Happening) {
         let at = self.now + self.delay();
@@ -233,6 +245,7 @@ fn name(effect: &Effect) -> &'static str {
         Effect::Dial { .. } => "dials",
         Effect::Call { .. } => "asks",
         Effect::Respond { .. } => "answers",
+        Effect::Abandon { .. } => "abandons",
         Effect::Close { .. } => "closes",
         Effect::Search { .. } => "searches",
         Effect::Terms { .. } => "counts",

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use exo_crypto::PostQuantumKeypair;
-use exo_types::{Epoch, NodeName, Now, PeerAddress, PeerId, Wire};
+use exo_crypto::{KemKeyring, PostQuantumKeypair};
+use exo_onion::ReplayCache;
+use exo_types::{Epoch, NodeName, Now, PeerAddress, PeerId, Timestamp, Wire};
 
 use super::Violation;
 use super::clock::Clocks;
@@ -14,6 +15,7 @@ use super::net::{Exchanges, HostId, Stream};
 use super::rng::Rng;
 use crate::effect::CallId;
 use crate::node::{Node, Settings};
+use crate::policy::OnionPolicy;
 use crate::state::{Joining, Snapshot};
 
 /// What a node is in the simulated federation.
@@ -160,7 +162,9 @@ impl Host {
             keypair: Arc::clone(&self.keypair),
             name: self.name.clone(),
             addresses: vec![address(self.id)],
-            kem_keys: Vec::new(),
+            keyring: keyring(self.clocks.at(now).wall)?,
+            replays: ReplayCache::new(),
+            onion: OnionPolicy::default(),
             collections: self.data.specs(),
             state: self.disk.state.clone(),
             entropy: Box::new(move |bytes| entropy.fill(bytes)),
@@ -202,6 +206,11 @@ impl Host {
         self.next_number += 1;
         self.next_number
     }
+}
+
+/// A node's sealing keys. Every life has new ones, as after a crash.
+fn keyring(now: Timestamp) -> Result<KemKeyring, Violation> {
+    KemKeyring::generate(now).map_err(|error| Violation(error.to_string()))
 }
 
 /// Where a host is reached.

@@ -117,7 +117,7 @@ impl World {
             && let Some(node) = &self.hosts[h].node
             && let Some((_, CallKind::Search { query, .. })) = node.calls.get(&stream.call)
         {
-            self.checker.scored_by(h, *query, search.terms.as_ref())?;
+            self.checker.scored_by(h, *query, search.search.terms.as_ref())?;
         }
         let for_joining = matches!(
             request,

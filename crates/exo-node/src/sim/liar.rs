@@ -127,7 +127,7 @@ impl World {
             }
             Request::Search(mut search) => {
                 search.token = token.unwrap_or(search.token);
-                search.top_k = self.rng.between(1, 1000) as u32;
+                search.search.top_k = self.rng.between(1, 1000) as u32;
                 Request::Search(search)
             }
             Request::Terms(mut terms) => {

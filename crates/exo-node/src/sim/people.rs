@@ -140,7 +140,7 @@ impl World {
             }
             3 => {
                 let address = super::host::address(h);
-                self.drive(h, |node, now| node.describe(now, vec![address], Vec::new()))?;
+                self.drive(h, |node, now| node.relocate(now, vec![address]))?;
             }
             4..=8 => {
                 let to = self.rng.below(self.hosts.len());
@@ -202,6 +202,7 @@ impl World {
             top_k: self.rng.between(1, 12) as usize,
             deadline,
             min_sources: 1,
+            mix: Duration::ZERO,
         }
     }
 

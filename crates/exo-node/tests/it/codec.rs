@@ -9,8 +9,8 @@ use exo_node::refusal::Refusal;
 use exo_node::roster::{Genesis, RosterBody};
 use exo_node::token::FederationToken;
 use exo_node::wire::{
-    Hello, JoinApproved, JoinChallenge, JoinStart, Request, Response, SearchRequest, SyncRequest,
-    Synced, TermsRequest, Welcome,
+    Hello, JoinApproved, JoinChallenge, JoinStart, OnionRequest, Request, Response, SearchFor,
+    SearchRequest, SyncRequest, Synced, TermsOf, TermsRequest, Welcome,
 };
 use exo_types::limits::TOP_K_MAX;
 use exo_types::{
@@ -174,12 +174,7 @@ fn search() -> impl Strategy<Value = SearchRequest> {
     (token_id(), option::of(collection()), what).prop_map(
         |(token, collection, (target, filter, top_k, terms, vectors))| SearchRequest {
             token,
-            collection,
-            target,
-            filter,
-            top_k,
-            terms,
-            vectors,
+            search: SearchFor { collection, target, filter, top_k, terms, vectors },
         },
     )
 }
@@ -187,8 +182,9 @@ fn search() -> impl Strategy<Value = SearchRequest> {
 fn request() -> impl Strategy<Value = Request> {
     let sync = (any::<u64>(), vec((peer(), any::<u64>()), 0..9))
         .prop_map(|(epoch, have)| Request::Sync(SyncRequest { epoch: Epoch(epoch), have }));
-    let terms = (token_id(), option::of(collection()), "[a-zé]{1,9}")
-        .prop_map(|(token, collection, text)| TermsRequest { token, collection, text });
+    let terms = (token_id(), option::of(collection()), "[a-zé]{1,9}").prop_map(
+        |(token, collection, text)| TermsRequest { token, of: TermsOf { collection, text } },
+    );
     let secrets = any::<([u8; 16], [u8; 16])>();
     let start = (secrets, commitment(), node_name(), signed()).prop_map(
         |((federation, secret), commitment, name, descriptor)| JoinStart {
@@ -210,6 +206,8 @@ fn request() -> impl Strategy<Value = Request> {
         start.prop_map(|start| Request::JoinStart(Box::new(start))),
         any::<[u8; 32]>().prop_map(|nonce| Request::JoinReveal { nonce: SasNonce::new(nonce) }),
         Just(Request::JoinPoll),
+        (token_id(), vec(any::<u8>(), 0..300))
+            .prop_map(|(token, packet)| Request::Onion(OnionRequest { token, packet })),
     ]
 }
 
@@ -240,6 +238,7 @@ fn response() -> impl Strategy<Value = Response> {
         challenge.prop_map(|challenge| Response::JoinChallenge(Box::new(challenge))),
         Just(Response::JoinPending),
         approved.prop_map(|approved| Response::JoinApproved(Box::new(approved))),
+        vec(any::<u8>(), 0..300).prop_map(Response::Onion),
     ]
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use exo_crypto::{IdentityKey, KemEpoch, KemEpochKey, KemKeypair, Label, Signed, SignedBody};
+use exo_node::question::{Question, Reply};
 use exo_node::refusal::Refusal;
 use exo_node::wire::{CloseReason, Request, Response};
 use exo_types::Wire;
@@ -135,7 +136,7 @@ fn every_request_keeps_its_encoding() {
         let after = requests.get(at + 1).map(|(_, next)| kind(next));
         assert!(after.is_none_or(|next| next == kind(request) || next == kind(request) + 1));
     }
-    assert_eq!(requests.last().map(|(_, last)| kind(last)), Some(9), "a variant has no vector");
+    assert_eq!(requests.last().map(|(_, last)| kind(last)), Some(10), "a variant has no vector");
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn every_answer_keeps_its_encoding() {
         check::<Response>(name, response);
         assert_eq!(usize::from(read(name)[0]), tag, "{name}");
     }
-    assert_eq!(responses(statements()).len(), 10, "a variant has no vector");
+    assert_eq!(responses(statements()).len(), 11, "a variant has no vector");
     // A new variant must come with a vector: this match then no longer compiles.
     let counted = |response: &Response| match response {
         Response::Refused(_)
@@ -156,7 +157,8 @@ fn every_answer_keeps_its_encoding() {
         | Response::Answer { .. }
         | Response::JoinChallenge(_)
         | Response::JoinPending
-        | Response::JoinApproved(_) => true,
+        | Response::JoinApproved(_)
+        | Response::Onion(_) => true,
     };
     assert!(responses(statements()).iter().all(|(_, response)| counted(response)));
 }
@@ -174,7 +176,31 @@ fn kind(request: &Request) -> u8 {
         Request::JoinStart(_) => 7,
         Request::JoinReveal { .. } => 8,
         Request::JoinPoll => 9,
+        Request::Onion(_) => 10,
     }
+}
+
+#[test]
+fn questions_and_replies_keep_their_encoding() {
+    for (name, question) in samples::questions() {
+        check::<Question>(name, &question);
+    }
+    let set = signed("signed-answer", member().public(), &samples::answer_set(), &member());
+    let replies = [
+        ("reply-refused", Reply::Refused(Refusal::Anonymous)),
+        ("reply-terms", Reply::Terms(samples::terms())),
+        ("reply-answer", Reply::Answer(Box::new(set))),
+    ];
+    for (number, (name, reply)) in replies.iter().enumerate() {
+        check::<Reply>(name, reply);
+        assert_eq!(usize::from(read(name)[0]), number, "{name}");
+    }
+    let encoded = read("question-search");
+    assert_eq!(samples::answer_set().question, Question::hash(&encoded));
+    assert_eq!(
+        kept("question-hash", || Question::hash(&encoded).to_vec()),
+        Question::hash(&encoded)
+    );
 }
 
 #[test]
@@ -231,6 +257,8 @@ fn the_protocol_description_names_every_code_label_and_message() {
         Label::DESCRIPTOR,
         Label::TOKEN,
         Label::KEM_EPOCH,
+        Label::ANSWER,
+        Label::QUESTION,
         Label::EXPORTER,
         Label::SAS_COMMIT,
         Label::SAS_WORDS,

@@ -7,17 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use exo_crypto::{IdentityKey, KemEpochKey, PostQuantumKeypair, SasNonce, SasSession, Signed, sas};
 use exo_node::capability::CapabilitySet;
 use exo_node::descriptor::MemberDescriptor;
+use exo_node::question::{AnswerSet, Question};
 use exo_node::refusal::Refusal;
 use exo_node::roster::{Genesis, Member, RosterBody};
 use exo_node::token::FederationToken;
 use exo_node::wire::{
-    Hello, JoinApproved, JoinChallenge, JoinStart, Request, Response, SearchRequest, SyncRequest,
-    Synced, TermsRequest, Welcome,
+    Hello, JoinApproved, JoinChallenge, JoinStart, OnionRequest, Request, Response, SearchFor,
+    SearchRequest, SyncRequest, Synced, TermsOf, TermsRequest, Welcome,
 };
 use exo_types::{
     CollectionName, Condition, ContentHash, Epoch, Filter, FilterOp, Hit, Leg, LegKind,
     MetadataValue, Metric, NodeName, PeerAddress, QueryTarget, RecordId, ScoreScale, TermStats,
-    Timestamp, TokenId,
+    Timestamp, TokenId, Wire,
 };
 
 /// The founder's identity: seed of 32 bytes `01`.
@@ -72,7 +73,7 @@ pub(crate) fn descriptor(kem_epoch: &Signed<KemEpochKey>) -> MemberDescriptor {
             PeerAddress::new(None, "node.example", 7700).expect("an address"),
             PeerAddress::new(Some(member().peer_id()), "2001:db8::1", 65535).expect("an address"),
         ],
-        capabilities: CapabilitySet::of_this_version(),
+        capabilities: capabilities(),
         kem_keys: vec![kem_epoch.clone()],
         expires: Timestamp(1_800_604_800_123),
     }
@@ -96,7 +97,7 @@ fn token_id() -> TokenId {
     TokenId::new(core::array::from_fn(|i| 0xf0 + i as u8))
 }
 
-fn terms() -> TermStats {
+pub(crate) fn terms() -> TermStats {
     TermStats {
         records: 1_000_000,
         tokens: 300,
@@ -148,11 +149,10 @@ fn legs() -> Vec<Leg> {
 
 /// One request of every variant, by the name of its file; some variants twice.
 pub(crate) fn requests(signed: &Statements) -> Vec<(&'static str, Request)> {
-    let collection = CollectionName::new("papers").expect("a name");
     let hello = |token| Hello {
         federation: genesis().id(),
         epoch: Epoch(300),
-        capabilities: CapabilitySet::of_this_version(),
+        capabilities: capabilities(),
         descriptor: signed.descriptor.clone(),
         token,
     };
@@ -172,29 +172,10 @@ pub(crate) fn requests(signed: &Statements) -> Vec<(&'static str, Request)> {
         ),
         ("request-notify", Request::Notify { epoch: Epoch(300) }),
         ("request-ping", Request::Ping),
-        (
-            "request-terms",
-            Request::Terms(TermsRequest {
-                token: token_id(),
-                collection: None,
-                text: "nachtfalter é".to_owned(),
-            }),
-        ),
+        ("request-terms", Request::Terms(TermsRequest { token: token_id(), of: terms_of() })),
         (
             "request-search",
-            Request::Search(Box::new(SearchRequest {
-                token: token_id(),
-                collection: Some(collection),
-                target: QueryTarget {
-                    vector: vec![1.0, -0.5, f32::MIN_POSITIVE],
-                    text: "moth".to_owned(),
-                    embedder: "all-MiniLM-L6-v2".to_owned(),
-                },
-                filter: filter(),
-                top_k: 1000,
-                terms: Some(terms()),
-                vectors: true,
-            })),
+            Request::Search(Box::new(SearchRequest { token: token_id(), search: search_for() })),
         ),
         (
             "request-join-start",
@@ -208,6 +189,10 @@ pub(crate) fn requests(signed: &Statements) -> Vec<(&'static str, Request)> {
         ),
         ("request-join-reveal", Request::JoinReveal { nonce: nonce(1) }),
         ("request-join-poll", Request::JoinPoll),
+        (
+            "request-onion",
+            Request::Onion(OnionRequest { token: token_id(), packet: vec![0xee; 300] }),
+        ),
     ]
 }
 
@@ -220,7 +205,7 @@ pub(crate) fn responses(signed: &Statements) -> Vec<(&'static str, Response)> {
             "response-welcome",
             Response::Welcome(Box::new(Welcome {
                 epoch: Epoch(300),
-                capabilities: CapabilitySet::of_this_version(),
+                capabilities: capabilities(),
                 descriptor: signed.descriptor.clone(),
                 token: signed.token.clone(),
             })),
@@ -251,7 +236,54 @@ pub(crate) fn responses(signed: &Statements) -> Vec<(&'static str, Response)> {
                 descriptors: vec![signed.descriptor.clone()],
             })),
         ),
+        ("response-onion", Response::Onion(vec![0xdd; 300])),
     ]
+}
+
+/// What the first version of a node announced.
+fn capabilities() -> CapabilitySet {
+    let mut set = CapabilitySet::of_this_version();
+    set.0.remove(exo_node::capability::ONION);
+    set
+}
+
+/// One question of every variant, by the name of its file.
+pub(crate) fn questions() -> Vec<(&'static str, Question)> {
+    vec![
+        ("question-terms", Question::Terms(terms_of())),
+        ("question-search", Question::Search(Box::new(search_for()))),
+    ]
+}
+
+/// The member's answer to the last of them.
+pub(crate) fn answer_set() -> AnswerSet {
+    let question = Question::Search(Box::new(search_for())).to_wire().expect("encodes");
+    AnswerSet {
+        peer: member().peer_id(),
+        question: Question::hash(&question),
+        at: START,
+        trimmed: true,
+        legs: legs(),
+    }
+}
+
+fn terms_of() -> TermsOf {
+    TermsOf { collection: None, text: "nachtfalter é".to_owned() }
+}
+
+fn search_for() -> SearchFor {
+    SearchFor {
+        collection: Some(CollectionName::new("papers").expect("a name")),
+        target: QueryTarget {
+            vector: vec![1.0, -0.5, f32::MIN_POSITIVE],
+            text: "moth".to_owned(),
+            embedder: "all-MiniLM-L6-v2".to_owned(),
+        },
+        filter: filter(),
+        top_k: 1000,
+        terms: Some(terms()),
+        vectors: true,
+    }
 }
 
 fn nonce(byte: u8) -> SasNonce {

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use exo_node::effect::{Input, Purpose, SessionId};
-use exo_node::wire::{CloseReason, Request, Response, SearchRequest, TermsRequest};
+use exo_node::wire::{
+    CloseReason, Request, Response, SearchFor, SearchRequest, TermsOf, TermsRequest,
+};
 use exo_types::limits::{REKEY_MILLIS, SESSIONS_PER_PEER_MAX};
 use exo_types::{Filter, QueryTarget, TokenId};
 
@@ -17,12 +19,14 @@ fn token(wires: &Wires, of: usize, at: usize) -> TokenId {
 fn search(token: TokenId) -> Request {
     Request::Search(Box::new(SearchRequest {
         token,
-        collection: None,
-        target: QueryTarget::vector(vec![1.0, 0.0]),
-        filter: Filter::default(),
-        top_k: 3,
-        terms: None,
-        vectors: false,
+        search: SearchFor {
+            collection: None,
+            target: QueryTarget::vector(vec![1.0, 0.0]),
+            filter: Filter::default(),
+            top_k: 3,
+            terms: None,
+            vectors: false,
+        },
     }))
 }
 
@@ -36,7 +40,10 @@ fn a_member_removed_during_its_search_gets_no_answer() {
     let mut wires = Wires::federation(2);
     let session = wires.session(0, 1).expect("a session");
     let of_member = token(&wires, 1, 0);
-    let terms = TermsRequest { token: of_member, collection: None, text: "moth".to_owned() };
+    let terms = TermsRequest {
+        token: of_member,
+        of: TermsOf { collection: None, text: "moth".to_owned() },
+    };
     for request in [search(of_member), Request::Terms(terms)] {
         let call = wires.ask(1, 0, session, request);
         assert_eq!(deliver(&mut wires, call), None, "the search is under way");

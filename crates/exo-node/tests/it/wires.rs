@@ -6,13 +6,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exo_crypto::PostQuantumKeypair;
+use exo_crypto::{KemKeyring, PostQuantumKeypair};
 use exo_node::effect::{
     CallFailure, CallId, Effect, Event, ExchangeId, Input, JobId, Purpose, SessionId,
 };
+use exo_node::policy::OnionPolicy;
 use exo_node::ticket::Ticket;
 use exo_node::wire::{CloseReason, Request, Response};
 use exo_node::{Node, Settings};
+use exo_onion::ReplayCache;
 use exo_types::{
     CollectionName, CollectionSpec, Metric, NodeName, Now, PeerAddress, PeerId, Timestamp, Wire,
 };
@@ -20,12 +22,42 @@ use exo_types::{
 /// Something on its way, or to be done.
 #[derive(Debug)]
 pub(crate) enum Pending {
-    Request { from: usize, to: usize, session: SessionId, call: CallId, request: Request },
-    Response { to: usize, call: CallId, response: Response },
-    Dial { from: usize, to: usize, purpose: Purpose },
-    Search { at: usize, job: JobId },
-    Terms { at: usize, job: JobId },
-    Close { at: usize, session: SessionId, reason: CloseReason, drain: bool },
+    Request {
+        from: usize,
+        to: usize,
+        session: SessionId,
+        call: CallId,
+        request: Request,
+    },
+    Response {
+        to: usize,
+        call: CallId,
+        response: Response,
+    },
+    Dial {
+        from: usize,
+        to: usize,
+        purpose: Purpose,
+    },
+    Search {
+        at: usize,
+        job: JobId,
+    },
+    Terms {
+        at: usize,
+        job: JobId,
+    },
+    /// A request that was given up without an answer.
+    Lost {
+        to: usize,
+        call: CallId,
+    },
+    Close {
+        at: usize,
+        session: SessionId,
+        reason: CloseReason,
+        drain: bool,
+    },
 }
 
 /// One node and what its driver keeps.
@@ -124,6 +156,7 @@ impl Wires {
 
     /// Starts a node from its disk.
     pub(crate) fn start(&mut self, at: usize) {
+        let keyring = KemKeyring::generate(self.clock().wall).expect("keys");
         let host = &mut self.hosts[at];
         host.salt += 1;
         host.effects_left = usize::MAX;
@@ -132,7 +165,9 @@ impl Wires {
             keypair: host.keypair.clone(),
             name: NodeName::new(format!("n{at}")).expect("a name"),
             addresses: vec![PeerAddress::new(None, &host.host_name, 1).expect("address")],
-            kem_keys: Vec::new(),
+            keyring,
+            replays: ReplayCache::new(),
+            onion: OnionPolicy::default(),
             collections: vec![collection()],
             state: host.disk.clone(),
             entropy: Box::new(move |bytes| {
@@ -208,6 +243,14 @@ impl Wires {
                 let response = Response::from_wire(&bytes).expect("decodes");
                 self.pending.push_back(Pending::Response { to, call, response });
             }
+            Effect::Abandon { exchange } => {
+                let known = |(host, known, ..): &(usize, ExchangeId, usize, CallId)| {
+                    (*host, *known) == (at, exchange)
+                };
+                let place = self.exchanges.iter().position(known).expect("a request waits");
+                let (.., to, call) = self.exchanges.remove(place);
+                self.pending.push_back(Pending::Lost { to, call });
+            }
             Effect::Close { session, reason, drain } => {
                 self.pending.push_back(Pending::Close { at, session, reason, drain });
             }
@@ -231,6 +274,9 @@ impl Wires {
             }
             Pending::Response { to, call, response } => {
                 self.input(to, Input::Response { call, result: Ok(response) });
+            }
+            Pending::Lost { to, call } => {
+                self.input(to, Input::Response { call, result: Err(CallFailure::Lost) });
             }
             Pending::Dial { from, to, purpose } => self.connect(from, to, purpose),
             Pending::Search { at, job } => {

@@ -9,7 +9,8 @@ use exo_types::{CollectionName, Metric, PeerId};
 use super::Context;
 use crate::api::dto::Document;
 use crate::api::dto::collection::{
-    CollectionDoc, CollectionRequest, CollectionsDoc, Field, PolicyDoc, ReadersDoc, ReadersName,
+    AnonymousDoc, CollectionDoc, CollectionRequest, CollectionsDoc, Field, PolicyDoc, ReadersDoc,
+    ReadersName,
 };
 use crate::api::dto::peer::{PeerDoc, PeersDoc};
 use crate::client::{Client, segment};
@@ -71,6 +72,9 @@ pub(crate) struct PolicyArgs {
     /// Results one query of a member gets at most
     #[arg(long, value_name = "N")]
     max_results: Option<u32>,
+    /// Whether members that do not say who they are get answers, where every member may read
+    #[arg(long, value_enum)]
+    anonymous: Option<AnonymousDoc>,
 }
 
 /// How vectors are compared.
@@ -166,7 +170,8 @@ fn changed(
     policy: &PolicyDoc,
     args: &PolicyArgs,
 ) -> Result<Option<PolicyDoc>, Failure> {
-    if args.readers.is_none() && args.fields.is_none() && args.max_results.is_none() {
+    let same = args.readers.is_none() && args.fields.is_none();
+    if same && args.max_results.is_none() && args.anonymous.is_none() {
         return Ok(None);
     }
     let mut policy = policy.clone();
@@ -181,6 +186,7 @@ fn changed(
         policy.fields = fields.iter().copied().collect();
     }
     policy.max_results = args.max_results.unwrap_or(policy.max_results);
+    policy.anonymous = args.anonymous.unwrap_or(policy.anonymous);
     Ok(Some(policy))
 }
 
@@ -250,6 +256,7 @@ fn show(output: &Output, one: &Document<CollectionDoc>) -> Result<(), Failure> {
             format!("id, score{}{}", if fields.is_empty() { "" } else { ", " }, fields.join(", ")),
         ),
         ("results", format!("at most {} a query", policy.max_results)),
+        ("anonymous", anonymous(policy).to_owned()),
     ];
     let rows: Vec<_> = rows
         .into_iter()
@@ -257,6 +264,14 @@ fn show(output: &Output, one: &Document<CollectionDoc>) -> Result<(), Failure> {
         .map(|(label, value)| vec![format!("  {label}"), value])
         .collect();
     table(&rows).iter().try_for_each(|line| output.line(line))
+}
+
+fn anonymous(policy: &PolicyDoc) -> &'static str {
+    match (policy.anonymous, &policy.readers) {
+        (AnonymousDoc::Deny, _) => "questions of members that do not say who they are: denied",
+        (_, ReadersDoc::Named(ReadersName::Members)) => "questions through relays: answered",
+        _ => "questions through relays: not answered, for not every member may read it",
+    }
 }
 
 fn readers(policy: &PolicyDoc) -> String {

@@ -8,7 +8,7 @@ use exo_federation::{ErrorCode, FederatedMesh, InviteOptions, JoinStatus, PeerSt
 use exo_node::refusal::Refusal;
 use exo_node::roster::Genesis;
 use exo_node::ticket::Ticket;
-use exo_node::wire::{JoinChallenge, Request, Response, SyncRequest, TermsRequest};
+use exo_node::wire::{JoinChallenge, Request, Response, SyncRequest, TermsOf, TermsRequest};
 use exo_types::limits::JOINERS_PENDING_MAX;
 use exo_types::{Epoch, Timestamp, TokenId, Wire};
 
@@ -91,7 +91,10 @@ fn everything_a_member_asks(raw: &Raw, federation: exo_types::FederationId) -> V
         Request::Sync(SyncRequest { epoch: Epoch::GENESIS, have: Vec::new() }),
         Request::Notify { epoch: Epoch(9) },
         Request::Ping,
-        Request::Terms(TermsRequest { token, collection: None, text: "moth".to_owned() }),
+        Request::Terms(TermsRequest {
+            token,
+            of: TermsOf { collection: None, text: "moth".to_owned() },
+        }),
         search(token),
     ]
 }

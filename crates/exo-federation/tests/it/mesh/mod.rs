@@ -9,6 +9,7 @@ mod joining;
 mod lane;
 mod liars;
 mod nodes;
+mod onion;
 mod policies;
 mod raw;
 mod removal;

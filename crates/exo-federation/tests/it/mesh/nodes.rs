@@ -87,8 +87,13 @@ impl Home {
 
     /// From its next start on, the node listens there.
     pub(super) fn listen_at(&self, address: SocketAddr) {
+        self.configure(|config| config.mesh_listen = address);
+    }
+
+    /// Changes the node's configuration, from its next start on.
+    pub(super) fn configure(&self, change: impl FnOnce(&mut Config)) {
         let mut config = Config::load(&self.path()).expect("has a configuration");
-        config.mesh_listen = address;
+        change(&mut config);
         let text = config.to_toml().expect("encodes");
         std::fs::write(Config::path(&self.path()), text).expect("writes");
     }

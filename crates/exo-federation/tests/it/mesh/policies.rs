@@ -6,7 +6,7 @@ use exo_federation::{
     CollectionPolicy, Condition, FederatedMesh, FederationScope, FieldSet, FilterOp, MetadataValue,
     QuerySpec, QueryTarget, Readers, RecordId, SourceStatus, content_hash,
 };
-use exo_node::wire::{Request, Response, SearchRequest, TermsRequest};
+use exo_node::wire::{Request, Response, SearchFor, SearchRequest, TermsOf, TermsRequest};
 use exo_types::{CollectionName, Filter, TermStats, TokenId};
 
 use super::nodes::{
@@ -104,8 +104,10 @@ async fn everything_asked(session: &Session, name: &CollectionName) -> Vec<Respo
         }
         for text in ["secret", "nothing"] {
             let text = text.to_owned();
-            let request =
-                Request::Terms(TermsRequest { token, collection: collection.clone(), text });
+            let request = Request::Terms(TermsRequest {
+                token,
+                of: TermsOf { collection: collection.clone(), text },
+            });
             answers.push(ask(&session.channel, &request).await);
         }
     }
@@ -120,12 +122,14 @@ fn search(token: TokenId, collection: Option<CollectionName>, target: QueryTarge
     });
     Request::Search(Box::new(SearchRequest {
         token,
-        collection,
-        target,
-        filter: Filter::default(),
-        top_k: 10,
-        terms,
-        vectors: true,
+        search: SearchFor {
+            collection,
+            target,
+            filter: Filter::default(),
+            top_k: 10,
+            terms,
+            vectors: true,
+        },
     }))
 }
 

@@ -12,7 +12,7 @@ use exo_federation::{CapabilitySet, FederatedMesh, FederationToken, NodeName};
 use exo_node::descriptor::MemberDescriptor;
 use exo_node::refusal::Refusal;
 use exo_node::ticket::Ticket;
-use exo_node::wire::{Hello, JoinStart, Request, Response, SearchRequest, Welcome};
+use exo_node::wire::{Hello, JoinStart, Request, Response, SearchFor, SearchRequest, Welcome};
 use exo_types::{
     Epoch, FederationId, Filter, PeerAddress, PeerId, QueryTarget, Timestamp, TokenId, Wire,
 };
@@ -156,12 +156,14 @@ pub(super) fn join_start(
 pub(super) fn search(token: TokenId) -> Request {
     Request::Search(Box::new(SearchRequest {
         token,
-        collection: None,
-        target: QueryTarget::vector(vec![1.0, 0.0]),
-        filter: Filter::default(),
-        top_k: 10,
-        terms: None,
-        vectors: false,
+        search: SearchFor {
+            collection: None,
+            target: QueryTarget::vector(vec![1.0, 0.0]),
+            filter: Filter::default(),
+            top_k: 10,
+            terms: None,
+            vectors: false,
+        },
     }))
 }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use exo_crypto::{PostQuantumKeypair, Signed};
 use exo_federation::driver::net::Purpose;
 use exo_federation::{CapabilitySet, FederatedMesh, FederationToken, QuerySpec, SourceStatus};
-use exo_node::capability::{DIRECTORY, SEARCH, TERMS};
+use exo_node::capability::{DIRECTORY, ONION, SEARCH, TERMS};
 use exo_node::refusal::Refusal;
-use exo_node::wire::{Hello, Request, Response, SyncRequest, TermsRequest};
+use exo_node::wire::{Hello, Request, Response, SyncRequest, TermsOf, TermsRequest};
 use exo_types::{Epoch, FederationId, PeerId, Timestamp, TokenId, Wire};
 use futures::future::join_all;
 
@@ -279,7 +279,7 @@ async fn a_token_allows_what_was_negotiated_and_nothing_else() {
 
     let (channel, answer) = enter(without(TERMS)).await;
     let token = token_of(&answer);
-    assert_eq!(token.capabilities, only(&[DIRECTORY, SEARCH]));
+    assert_eq!(token.capabilities, only(&[DIRECTORY, ONION, SEARCH]));
     assert_eq!(refusal(ask(&channel, &terms(token.id)).await), Refusal::TokenOverreach);
     assert!(matches!(ask(&channel, &search(token.id)).await, Response::Answer { .. }));
 
@@ -291,7 +291,7 @@ async fn a_token_allows_what_was_negotiated_and_nothing_else() {
     set.0.insert(SEARCH.to_owned(), newer);
     let (channel, answer) = enter(set).await;
     let token = token_of(&answer);
-    assert_eq!(token.capabilities, only(&[DIRECTORY, TERMS]));
+    assert_eq!(token.capabilities, only(&[DIRECTORY, ONION, TERMS]));
     assert_eq!(refusal(ask(&channel, &search(token.id)).await), Refusal::TokenOverreach);
     assert!(matches!(ask(&channel, &terms(token.id)).await, Response::Terms(_)));
     // A token granted later in the session goes no further.
@@ -415,7 +415,10 @@ async fn queries_go_on_while_members_come_and_tokens_are_renewed() {
 
 /// Asks for the term statistics of a word.
 fn terms(token: TokenId) -> Request {
-    Request::Terms(TermsRequest { token, collection: None, text: "moth".to_owned() })
+    Request::Terms(TermsRequest {
+        token,
+        of: TermsOf { collection: None, text: "moth".to_owned() },
+    })
 }
 
 async fn grant(channel: &exo_federation::EncryptedChannel) -> FederationToken {

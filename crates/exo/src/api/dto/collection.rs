@@ -74,6 +74,20 @@ pub(crate) struct PolicyDoc {
     /// Results one query of a member gets at most.
     #[serde(default = "usual_results")]
     pub(crate) max_results: u32,
+    /// Whether a member that does not say who it is gets answers, where every member may read.
+    #[serde(default)]
+    pub(crate) anonymous: AnonymousDoc,
+}
+
+/// Whether questions through relays are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AnonymousDoc {
+    /// They are.
+    #[default]
+    Allow,
+    /// They are not.
+    Deny,
 }
 
 /// Who may read.
@@ -114,7 +128,12 @@ pub(crate) enum Field {
 
 impl Default for PolicyDoc {
     fn default() -> Self {
-        Self { readers: members(), fields: usual_fields(), max_results: usual_results() }
+        Self {
+            readers: members(),
+            fields: usual_fields(),
+            max_results: usual_results(),
+            anonymous: AnonymousDoc::Allow,
+        }
     }
 }
 
@@ -154,6 +173,7 @@ impl From<&CollectionPolicy> for PolicyDoc {
             },
             fields: shown.into_iter().filter(|(_, on)| *on).map(|(field, _)| field).collect(),
             max_results: policy.results_max,
+            anonymous: if policy.anonymous { AnonymousDoc::Allow } else { AnonymousDoc::Deny },
         }
     }
 }
@@ -174,6 +194,7 @@ impl PolicyDoc {
                 vector: self.fields.contains(&Field::Vector),
             },
             results_max: self.max_results,
+            anonymous: self.anonymous == AnonymousDoc::Allow,
         }
     }
 }

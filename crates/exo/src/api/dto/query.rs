@@ -31,7 +31,8 @@ pub(crate) struct QueryRequest {
     /// Who is asked; direct unless given.
     #[serde(default)]
     pub(crate) scope: ScopeDoc,
-    /// Relays at most, for the global scope.
+    /// Members that the question passes to each source, itself included, for the global scope; three
+    /// unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_hops: Option<u8>,
     /// The collection asked at every source.
@@ -49,6 +50,10 @@ pub(crate) struct QueryRequest {
     /// Sources that must answer for it to be a success; one unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) min_sources: Option<usize>,
+    /// How long each member on a path holds the question back, on average, milliseconds, for the global
+    /// scope; not at all unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mix_ms: Option<u64>,
 }
 
 /// A record whose vector is asked with.
@@ -71,7 +76,7 @@ pub(crate) enum ScopeDoc {
     /// Every member that this node reaches itself.
     #[default]
     Direct,
-    /// Every member within so many relays, none of which learns who asks.
+    /// Every member through relays; none learns who asks.
     Global,
 }
 
@@ -167,8 +172,13 @@ impl QueryRequest {
         if !self.embedder.is_empty() {
             target.embedder = self.embedder;
         }
+        if self.mix_ms.is_some() && self.scope != ScopeDoc::Global {
+            return Err("mix_ms goes with the global scope alone".to_owned());
+        }
         let scope = match (self.scope, self.max_hops) {
-            (ScopeDoc::Global, hops) => FederationScope::Global { max_hops: hops.unwrap_or(3) },
+            (ScopeDoc::Global, hops) => {
+                FederationScope::Global { max_hops: hops.unwrap_or(USUAL_HOPS) }
+            }
             (_, Some(_)) => return Err("max_hops goes with the global scope alone".to_owned()),
             (ScopeDoc::Local, None) => FederationScope::Local,
             (ScopeDoc::Direct, None) => FederationScope::Direct,
@@ -181,9 +191,13 @@ impl QueryRequest {
         spec.top_k = self.top_k.unwrap_or(spec.top_k);
         spec.deadline = self.deadline_ms.map_or(spec.deadline, Duration::from_millis);
         spec.min_sources = self.min_sources.unwrap_or(spec.min_sources);
+        spec.mix = self.mix_ms.map_or(spec.mix, Duration::from_millis);
         Ok(spec)
     }
 }
+
+/// Members on a path unless the asker says otherwise: two relays, neither of which knows both ends.
+const USUAL_HOPS: u8 = 3;
 
 impl ConditionDoc {
     fn condition(self) -> Result<Condition, String> {
@@ -291,6 +305,7 @@ mod tests {
                 count: 10,
                 elapsed: Duration::from_micros(3_100),
                 detail: String::new(),
+                signed: None,
             }],
             complete: true,
             elapsed: Duration::from_micros(9_800),
@@ -348,6 +363,8 @@ mod tests {
         }
         let overflow: QueryRequest = serde_json::from_str(r#"{"vector":[1e300]}"#).expect("json");
         assert!(overflow.spec(None).expect("states").check().is_err());
+        let mixed = QueryRequest { mix_ms: Some(2), ..QueryRequest::default() };
+        assert!(mixed.spec(None).is_err());
         let hops = QueryRequest { max_hops: Some(2), ..QueryRequest::default() };
         assert!(hops.spec(None).is_err());
     }

@@ -33,11 +33,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     collection: Option<CollectionName>,
     /// Who is asked: this node, every member reached directly, or every member through relays
-    #[arg(long, value_enum, default_value_t = ScopeDoc::Direct)]
-    scope: ScopeDoc,
-    /// Relays at most; with --scope global
+    #[arg(long, value_enum, value_name = "SCOPE")]
+    scope: Option<ScopeDoc>,
+    /// Ask through relays, so that no source learns who asks: --scope global
+    #[arg(long)]
+    anonymous: bool,
+    /// Members that the question passes to each source, itself included; with --scope global
+    /// [default: 3]
     #[arg(long, value_name = "N")]
     max_hops: Option<u8>,
+    /// Have each of them hold it back so long on average, against who compares times; with --scope
+    /// global
+    #[arg(long, value_parser = span::parse, value_name = "DURATION")]
+    mix: Option<Duration>,
     /// Results wanted
     #[arg(long, value_name = "K", default_value_t = 10, value_parser = top)]
     top: usize,
@@ -124,11 +132,16 @@ fn within(request: &QueryRequest) -> Duration {
 }
 
 fn request(args: Args) -> Result<QueryRequest, Failure> {
-    if args.max_hops.is_some() && args.scope != ScopeDoc::Global {
-        return Err(Failure::new(
-            ErrorCode::InvalidArgument,
-            "--max-hops goes with --scope global alone",
-        ));
+    let scope = match (args.scope, args.anonymous) {
+        (None | Some(ScopeDoc::Global), true) => ScopeDoc::Global,
+        (Some(_), true) => return Err(misplaced("--anonymous")),
+        (scope, false) => scope.unwrap_or_default(),
+    };
+    if args.max_hops.is_some() && scope != ScopeDoc::Global {
+        return Err(misplaced("--max-hops"));
+    }
+    if args.mix.is_some() && scope != ScopeDoc::Global {
+        return Err(misplaced("--mix"));
     }
     let collection = args.collection;
     Ok(QueryRequest {
@@ -136,14 +149,23 @@ fn request(args: Args) -> Result<QueryRequest, Failure> {
         vector: Vec::new(),
         like: args.like.map(|id| LikeDoc { id, collection: collection.clone() }),
         embedder: args.embedder,
-        scope: args.scope,
+        scope,
         max_hops: args.max_hops,
         collection,
         filter: args.filter,
         top_k: Some(args.top),
-        deadline_ms: Some(u64::try_from(args.deadline.as_millis()).unwrap_or(u64::MAX)),
+        deadline_ms: Some(whole_millis(args.deadline)),
         min_sources: Some(args.min_sources),
+        mix_ms: args.mix.map(whole_millis),
     })
+}
+
+fn misplaced(option: &str) -> Failure {
+    Failure::new(ErrorCode::InvalidArgument, format!("{option} goes with --scope global alone"))
+}
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn top(text: &str) -> Result<usize, String> {

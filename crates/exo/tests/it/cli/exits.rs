@@ -56,10 +56,9 @@ fn each_way_to_fail_has_its_exit_code() {
     ] {
         assert_eq!(code(&node, args), Some(4), "{args:?}");
     }
-    // Not available yet, and no pretence.
-    let global = node.run(&["query", "moth", "--scope", "global"]);
-    assert_eq!(global.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&global.stderr).contains("error[not-available]"));
+    let direct = node.run(&["query", "moth", "--anonymous", "--scope", "direct"]);
+    assert_eq!(direct.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&direct.stderr).contains("--anonymous goes with"));
 }
 
 #[test]
