@@ -116,13 +116,6 @@ impl Node {
     fn send_on(&mut self, now: Now, exchange: ExchangeId, forward: Forward) {
         let Forward { next, message, reply, .. } = forward;
         let Some((session, token)) = self.way_to(&next) else {
-            eprintln!(
-                "NOWAY {:?}",
-                self.by_peer
-                    .get(&next)
-                    .and_then(|s| self.sessions.get(s))
-                    .map(|s| (s.ready(), s.agreed.names()))
-            );
             self.redial(now, next);
             return self.give_up(exchange, reply, ReplyFailure::Unreachable);
         };
