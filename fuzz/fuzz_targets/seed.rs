@@ -32,6 +32,7 @@ fn write_seeds() {
     messages(&mut seeds);
     files(&mut seeds);
     data(&mut seeds);
+    logs(&mut seeds);
     std::process::exit(0);
 }
 
@@ -330,4 +331,29 @@ fn leg(kind: LegKind) -> Leg {
         vector: Some(vec![1.0, 2.0, 3.0]),
     };
     Leg { kind, scale, hits: vec![hit.clone(), hit] }
+}
+
+/// The frozen proofs and policies, and what the targets make of control characters.
+fn logs(seeds: &mut Seeds) {
+    let vectors = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../crates/exo-log/tests/vectors");
+    for file in fs::read_dir(vectors.join("proofs")).expect("reads") {
+        let bytes = fs::read(file.expect("reads").path()).expect("reads");
+        seeds.add("tlog_proof", bytes);
+    }
+    for edits in [[0, 50, 9, b'6'], [0, 200, 0x12, b'='], [20, 0, 9, b'A']] {
+        seeds.add("tlog_proof", edits);
+    }
+    for text in ["tile/0/x001/067", "tile/entries/000.p/7", "a+00000000+AQ==", "o\n1\nAAAA\n"] {
+        seeds.add("tlog_proof", text);
+    }
+    for file in ["policy.txt", "policy-of-two.txt"] {
+        seeds.add("tlog_policy", fs::read(vectors.join(file)).expect("reads"));
+    }
+    for text in [
+        "\x07a \x01\x07b \x02\x07c \x03\x08g 2 a b c\x0bg\n",
+        "# x\n\x07a \x01 https://a\x07b \x02\x08g any a\x08h all b g\x0bh\n",
+        "\x07k \x04\x0bk\n",
+    ] {
+        seeds.add("tlog_policy", text);
+    }
 }

@@ -1,5 +1,6 @@
 //! What the fuzz targets share: the properties that every decoder has, and fixed keys.
 
+pub mod log;
 pub mod memory;
 pub mod sim;
 
