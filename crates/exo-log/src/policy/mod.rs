@@ -11,9 +11,7 @@ use std::fmt;
 
 use exo_crypto::CosignerKey;
 use exo_types::PeerId;
-use exo_types::limits::{
-    LOG_POLICY_BYTES_MAX, LOG_POLICY_GROUPS_MAX, LOG_POLICY_WITNESSES_MAX, MEMBERS_MAX,
-};
+use exo_types::limits::{LOG_POLICY_BYTES_MAX, LOG_POLICY_GROUPS_MAX, LOG_POLICY_WITNESSES_MAX};
 
 use crate::checkpoint::Origin;
 use crate::cosign::{Cosigner, NotACosigner};
@@ -36,6 +34,11 @@ pub struct Witness {
 }
 
 impl Witness {
+    /// Its name within the policy, which means nothing outside it.
+    pub fn name(&self) -> &PolicyName {
+        &self.name
+    }
+
     /// The one who signs.
     pub fn cosigner(&self) -> &Cosigner {
         &self.cosigner
@@ -158,8 +161,8 @@ pub enum LineProblem {
 /// Why members do not make a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MembersError {
-    /// No members, or more than a federation has.
-    #[error("{0} members where 1 to {MEMBERS_MAX} make a policy")]
+    /// No members, or more than a policy has.
+    #[error("{0} members where 1 to {LOG_POLICY_WITNESSES_MAX} make a policy")]
     Count(usize),
     /// Not from one to the number of members.
     #[error("{quorum} of {members} members is no quorum")]
@@ -191,7 +194,7 @@ impl Policy {
         members: &[(PeerId, CosignerKey)],
         quorum: usize,
     ) -> Result<Self, MembersError> {
-        if !(1..=MEMBERS_MAX).contains(&members.len()) {
+        if !(1..=LOG_POLICY_WITNESSES_MAX).contains(&members.len()) {
             return Err(MembersError::Count(members.len()));
         }
         if !(1..=members.len()).contains(&quorum) {
