@@ -79,8 +79,8 @@ pub struct Node {
     pub(crate) onion: OnionPolicy,
     pub(crate) capabilities: CapabilitySet,
     pub(crate) descriptor: Verified<MemberDescriptor>,
-    pub(crate) membership: Option<Membership>,
-    pub(crate) directory: BTreeMap<PeerId, Verified<MemberDescriptor>>,
+    pub(crate) membership: Option<Arc<Membership>>,
+    pub(crate) directory: BTreeMap<PeerId, Arc<Verified<MemberDescriptor>>>,
     pub(crate) book: InviteBook,
     pub(crate) joining: Joining,
     pub(crate) join_failures: u32,
@@ -143,7 +143,8 @@ impl Node {
         };
         let membership = match (snapshot.genesis, snapshot.roster) {
             (Some(genesis), Some(roster)) => {
-                Some(Membership::verify(genesis, roster).map_err(StateError::Roster)?)
+                let verified = Membership::verify(genesis, roster).map_err(StateError::Roster)?;
+                Some(Arc::new(verified))
             }
             _ => None,
         };

@@ -55,7 +55,7 @@ pub struct RosterBody {
     pub federation: FederationId,
     /// The epoch this roster begins.
     pub epoch: Epoch,
-    /// Members in the order of admission.
+    /// Members present and past, each once.
     #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")]
     pub members: Vec<Member>,
 }

@@ -3,8 +3,8 @@
 
 use exo_crypto::{Commitment, SasNonce, Signed};
 use exo_types::limits::{
-    COLLECTIONS_PER_QUERY_MAX, FRAME_BYTES_MAX, MEMBERS_MAX, ONION_PACKET_LARGE_BYTES,
-    ONION_REPLY_LARGE_BYTES, REASON_BYTES_MAX, REQUEST_BYTES_MAX,
+    COLLECTIONS_PER_QUERY_MAX, DESCRIPTORS_PER_ANSWER_MAX, FRAME_BYTES_MAX, MEMBERS_MAX,
+    ONION_PACKET_LARGE_BYTES, ONION_REPLY_LARGE_BYTES, REASON_BYTES_MAX, REQUEST_BYTES_MAX,
 };
 use exo_types::query::check_top_k;
 use exo_types::{
@@ -134,7 +134,7 @@ pub struct Synced {
     /// The roster, where its epoch is higher.
     pub roster: Option<Signed<RosterBody>>,
     /// Descriptors of higher versions.
-    #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")]
+    #[serde(deserialize_with = "bounded::list::<_, _, DESCRIPTORS_PER_ANSWER_MAX>")]
     pub descriptors: Vec<Signed<MemberDescriptor>>,
 }
 
@@ -227,7 +227,7 @@ pub struct JoinApproved {
     /// The roster with the joiner in it.
     pub roster: Signed<RosterBody>,
     /// Where the others are.
-    #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")]
+    #[serde(deserialize_with = "bounded::list::<_, _, DESCRIPTORS_PER_ANSWER_MAX>")]
     pub descriptors: Vec<Signed<MemberDescriptor>>,
 }
 
@@ -272,13 +272,15 @@ impl Wire for Response {
     fn check(&self) -> Result<(), CodecError> {
         match self {
             Self::Welcome(welcome) => welcome.capabilities.check(),
-            Self::Synced(synced) => bound(synced.descriptors.len(), MEMBERS_MAX),
+            Self::Synced(synced) => bound(synced.descriptors.len(), DESCRIPTORS_PER_ANSWER_MAX),
             Self::Terms(stats) => stats.check(),
             Self::Answer { legs } => {
                 bound(legs.len(), LEGS_MAX)?;
                 legs.iter().try_for_each(Leg::check)
             }
-            Self::JoinApproved(approved) => bound(approved.descriptors.len(), MEMBERS_MAX),
+            Self::JoinApproved(approved) => {
+                bound(approved.descriptors.len(), DESCRIPTORS_PER_ANSWER_MAX)
+            }
             Self::Refused(_)
             | Self::Done
             | Self::Token(_)
@@ -343,5 +345,7 @@ impl CloseReason {
 /// Lists in one answer: at most two for each collection.
 pub const LEGS_MAX: usize = 2 * COLLECTIONS_PER_QUERY_MAX;
 
-const _: () = assert!(RosterBody::BYTES_MAX + MEMBERS_MAX * 28 * 1024 < FRAME_BYTES_MAX);
+const _: () =
+    assert!(RosterBody::BYTES_MAX + DESCRIPTORS_PER_ANSWER_MAX * 28 * 1024 < FRAME_BYTES_MAX);
+const _: () = assert!(MEMBERS_MAX * (PeerId::LEN + 10) < REQUEST_BYTES_MAX);
 const _: () = assert!(REASON_BYTES_MAX < REQUEST_BYTES_MAX);

@@ -10,8 +10,10 @@ pub const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// Step by which a frame buffer grows while its bytes arrive, bytes.
 pub const FRAME_READ_STEP_BYTES: usize = 64 * 1024;
 
-/// Members in one federation.
-pub const MEMBERS_MAX: usize = 256;
+/// Members in one federation, present and past.
+pub const MEMBERS_MAX: usize = 1024;
+/// Member descriptors in one answer; whoever lacks more asks again.
+pub const DESCRIPTORS_PER_ANSWER_MAX: usize = 128;
 /// Addresses one member may announce.
 pub const ADDRESSES_PER_MEMBER_MAX: usize = 8;
 /// Socket addresses tried in one dial.
@@ -262,7 +264,7 @@ pub const LOG_NAME_BYTES_MAX: usize = 255;
 /// Length of a checkpoint's text, bytes.
 pub const LOG_CHECKPOINT_BYTES_MAX: usize = 1024;
 /// Signatures on one note: of all members and of a few others, who are ignored.
-pub const NOTE_SIGNATURES_MAX: usize = MEMBERS_MAX + 16;
+pub const NOTE_SIGNATURES_MAX: usize = LOG_POLICY_WITNESSES_MAX + 16;
 /// Length of one signature on a note or of a verifier key's material, bytes.
 pub const NOTE_SIGNATURE_BYTES_MAX: usize = 8 * 1024;
 /// Length of a signed note, bytes.
@@ -272,7 +274,7 @@ pub const LOG_PROOF_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Length of a log policy as a file, bytes.
 pub const LOG_POLICY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Witnesses in one log policy.
-pub const LOG_POLICY_WITNESSES_MAX: usize = MEMBERS_MAX;
+pub const LOG_POLICY_WITNESSES_MAX: usize = 256;
 /// Groups in one log policy.
 pub const LOG_POLICY_GROUPS_MAX: usize = 64;
 /// Entries of a log up to which a proof that fails is tried at every index, to say whether its index is
@@ -457,6 +459,7 @@ const _: () = assert!(2 * LOG_NAME_BYTES_MAX <= LOG_CHECKPOINT_BYTES_MAX);
 const _: () = assert!(NOTE_SIGNATURES_MAX * 4 * 1024 <= NOTE_BYTES_MAX);
 const _: () = assert!(NOTE_BYTES_MAX + 2 * LOG_ENTRY_BYTES_MAX < LOG_PROOF_BYTES_MAX);
 const _: () = assert!(LOG_POLICY_WITNESSES_MAX * 4 * 1024 < LOG_POLICY_BYTES_MAX);
+const _: () = assert!(VOTERS_MAX <= LOG_POLICY_WITNESSES_MAX);
 const _: () = assert!(LOG_PROOF_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(VOTERS_MAX >= 4 && VOTERS_MAX <= MEMBERS_MAX && VOTERS_MAX <= 64);
 const _: () = assert!(UPDATE_BYTES_MAX < BUNDLE_BYTES_MAX && BUNDLE_BYTES_MAX <= BATCH_BYTES_MAX);

@@ -2,6 +2,7 @@
 //! request stands. The joiner's side is in [`join`](crate::flow::join).
 
 use exo_crypto::{InviterSas, SasNonce, SasSession, Words};
+use exo_types::limits::DESCRIPTORS_PER_ANSWER_MAX;
 use exo_types::{Now, PeerId};
 
 use crate::Node;
@@ -130,10 +131,11 @@ impl Node {
             (Standing::Active, _) => Response::JoinApproved(Box::new(JoinApproved {
                 genesis: membership.genesis.clone(),
                 roster: membership.signed.clone(),
-                descriptors: self
-                    .directory
-                    .values()
-                    .chain([&self.descriptor])
+                // The inviter's own first: with it the joiner asks for those that have no room.
+                descriptors: [&self.descriptor]
+                    .into_iter()
+                    .chain(self.directory.values().map(|known| &**known))
+                    .take(DESCRIPTORS_PER_ANSWER_MAX)
                     .map(|descriptor| descriptor.signed().clone())
                     .collect(),
             })),

@@ -1,10 +1,11 @@
 //! Spreading what is newer: the founder's roster and the members' descriptors.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use exo_crypto::{KemEpochKey, KemKeyring, PostQuantumKeypair, Signed, Verified};
 use exo_onion::ReplayCache;
-use exo_types::limits::DESCRIPTOR_LIFE_MILLIS;
+use exo_types::limits::{DESCRIPTOR_LIFE_MILLIS, DESCRIPTORS_PER_ANSWER_MAX};
 use exo_types::{Now, PeerAddress, PeerId, Timestamp};
 
 use crate::Node;
@@ -107,7 +108,7 @@ impl Node {
         match signed.verify(&member.key) {
             Ok(descriptor) if descriptor.is_current(now.wall) => {
                 let addresses = descriptor.addresses.clone();
-                let known = self.directory.insert(claimed.peer, descriptor);
+                let known = self.directory.insert(claimed.peer, Arc::new(descriptor));
                 if known.is_some_and(|known| known.addresses != addresses) {
                     self.moved(now, claimed.peer);
                 }
@@ -179,10 +180,14 @@ impl Node {
         let newer = |d: &&Verified<MemberDescriptor>| {
             d.version > have.get(&d.peer).copied().unwrap_or(0) && d.is_current(now.wall)
         };
-        let all = self.directory.values().chain([&self.descriptor]);
+        let all = self.directory.values().map(|known| &**known).chain([&self.descriptor]);
         let synced = Synced {
             roster: (membership.roster.epoch > sync.epoch).then(|| membership.signed.clone()),
-            descriptors: all.filter(newer).map(|d| d.signed().clone()).collect(),
+            descriptors: all
+                .filter(newer)
+                .take(DESCRIPTORS_PER_ANSWER_MAX)
+                .map(|d| d.signed().clone())
+                .collect(),
         };
         // Whoever asks may be ahead, and its word of that may have been lost. Descriptors are no such
         // reason: two nodes that each refuse one of the other's would ask each other for ever.
@@ -227,6 +232,10 @@ impl Node {
             self.persist_before(at);
             self.notify_all();
             self.keep_links(now, false);
+            if synced.descriptors.len() == DESCRIPTORS_PER_ANSWER_MAX {
+                // There may be more than one answer holds.
+                self.sync_with(id);
+            }
         }
     }
 
@@ -260,7 +269,7 @@ impl Node {
     /// Makes a verified membership the one in force: removed members lose their sessions at once,
     /// tokens of the epoch before die, new members get links.
     pub(crate) fn enter(&mut self, now: Now, next: Membership, dials_first: bool) {
-        let before = self.membership.replace(next);
+        let before = self.membership.replace(Arc::new(next));
         let Some(membership) = &self.membership else { return };
         let roster = &membership.roster;
         let was_active = |peer: &PeerId| {

@@ -274,6 +274,7 @@ impl Node {
     /// A session with a peer is ready: ask it for every query that waits for it, or whose question
     /// went out over another session.
     pub(crate) fn peer_ready(&mut self, now: Now, peer: PeerId) {
+        self.next_decided(now, peer);
         let session = self.by_peer.get(&peer).copied();
         let waits = |query: &Query| {
             let direct = query.route.is_none();
@@ -294,6 +295,7 @@ impl Node {
 
     /// There is no session with a peer and none is to be had now.
     pub(crate) fn peer_unreachable(&mut self, now: Now, peer: PeerId) {
+        self.next_decided(now, peer);
         let waits = |query: &Query| {
             let source = query.sources.get(&peer).filter(|_| query.route.is_none());
             source.is_some_and(|s| s.report.is_none() && s.asked.is_none())

@@ -16,6 +16,7 @@ use crate::Node;
 use crate::capability::ONION;
 use crate::effect::{CallFailure, CallId, Effect, Event, ExchangeId, PacketFate, SessionId};
 use crate::flow::CallKind;
+use crate::flow::link::Link;
 use crate::node::Timer;
 use crate::rate::Rate;
 use crate::roster::Standing;
@@ -34,6 +35,8 @@ pub(crate) struct Neighbour {
 pub(crate) enum Held {
     /// A packet that is to be sent on.
     Packet { exchange: ExchangeId, forward: Forward },
+    /// A packet for a member to which a connection is being made, and until when.
+    Awaiting { exchange: ExchangeId, forward: Forward, until: Duration },
     /// A reply that is to be sent back.
     Reply { exchange: ExchangeId, reply: Vec<u8> },
 }
@@ -114,15 +117,50 @@ impl Node {
     }
 
     fn send_on(&mut self, now: Now, exchange: ExchangeId, forward: Forward) {
-        let Forward { next, message, reply, .. } = forward;
-        let Some((session, token)) = self.way_to(&next) else {
-            self.redial(now, next);
-            return self.give_up(exchange, reply, ReplyFailure::Unreachable);
+        let Some((session, token)) = self.way_to(&forward.next) else {
+            return self.await_next(now, exchange, forward);
         };
+        let Forward { message, reply, .. } = forward;
         let request = Request::Onion(OnionRequest { token, packet: message.into_bytes() });
         let call = self.call(session, CallKind::Relay, request, REPLY_WAIT);
         self.relayed.insert(call, (exchange, reply));
         self.fate(PacketFate::Forwarded);
+    }
+
+    /// Holds a packet for a moment, unless the next member is known not to be reached.
+    fn await_next(&mut self, now: Now, exchange: ExchangeId, forward: Forward) {
+        if self.links.get(&forward.next).is_none_or(Link::is_down) {
+            return self.give_up(exchange, forward.reply, ReplyFailure::Unreachable);
+        }
+        self.redial(now, forward.next);
+        let until = now.mono + CONNECT_WAIT;
+        self.hold(until, Held::Awaiting { exchange, forward, until });
+    }
+
+    /// A session with a member is ready, or there will be none: what waits for it goes on or back.
+    pub(crate) fn next_decided(&mut self, now: Now, next: PeerId) {
+        let waits =
+            |held: &Held| matches!(held, Held::Awaiting { forward, .. } if forward.next == next);
+        let due: Vec<u64> =
+            self.held.iter().filter(|(_, held)| waits(held)).map(|(number, _)| *number).collect();
+        for number in due {
+            if let Some(Held::Awaiting { exchange, forward, until }) = self.held.remove(&number) {
+                self.forget_timer(until, Timer::Held(number));
+                match self.way_to(&next) {
+                    Some(_) => self.send_on(now, exchange, forward),
+                    None => self.give_up(exchange, forward.reply, ReplyFailure::Unreachable),
+                }
+            }
+        }
+    }
+
+    /// Members to which packets wait for a connection.
+    #[cfg(feature = "sim")]
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.held.values().filter_map(|held| match held {
+            Held::Awaiting { forward, .. } => Some(forward.next),
+            Held::Packet { .. } | Held::Reply { .. } => None,
+        })
     }
 
     /// The session in use with a member that takes packets, and the token for it.
@@ -200,6 +238,9 @@ impl Node {
         match self.held.remove(&number) {
             Some(Held::Packet { exchange, forward }) => self.send_on(now, exchange, forward),
             Some(Held::Reply { exchange, reply }) => self.reply(exchange, reply),
+            Some(Held::Awaiting { exchange, forward, .. }) => {
+                self.give_up(exchange, forward.reply, ReplyFailure::Unreachable);
+            }
             None => {}
         }
     }
@@ -215,4 +256,6 @@ impl Node {
     }
 }
 
+/// How long a packet waits for a connection to the next member.
+const CONNECT_WAIT: Duration = Duration::from_millis(1_000);
 const REPLY_WAIT: Duration = Duration::from_millis(ONION_REPLY_WAIT_MILLIS);

@@ -16,6 +16,7 @@
 //! changes, replays and invents messages, an outsider with recordings of everything said.
 
 mod clock;
+pub mod crowd;
 mod data;
 mod deliver;
 mod effects;

@@ -1,6 +1,7 @@
 //! The node from outside: simulated federations, single flows, frozen encodings.
 
 mod codec;
+mod crowd;
 mod frozen;
 mod joining;
 mod queries;
