@@ -13,6 +13,7 @@ use super::tree::Tree;
 use super::{Step, Violation};
 use crate::blob::{Blob, Digest};
 use crate::effect::Effect;
+use crate::guard::Guard;
 use crate::replica::{Config, Replica, Start};
 use crate::voter::{Voter, Voters};
 
@@ -127,21 +128,27 @@ impl Host {
         let bad = |what: &str| Err(Violation(format!("{:?} {what}: {said:?} {digest:?}", self.id)));
         let durable = self.disk.durable();
         let guard = if said.0 == PRE_PREPARE { (PREPARE, said.1, said.2, said.3) } else { said };
-        if said.0 != CHECKPOINT && self.guards.get(&(guard, digest)).is_none_or(|at| *at >= durable) {
+        if self.guards.get(&(guard, digest)).is_none_or(|at| *at >= durable) {
             return bad("says what is not on its disk");
         }
         match self.said.get(&said) {
             Some(before) if *before != digest => bad("contradicts itself"),
             Some(_) => Ok(()),
             None => {
-                let left = self.left.get(&said.1).copied().unwrap_or(View::FIRST);
-                if said.0 < VIEW_CHANGE && said.2 < left {
-                    return bad("votes in a view it left");
-                }
                 self.said.insert(said, digest);
                 Ok(())
             }
         }
+    }
+
+    /// A correct replica casts no vote in a view that it said it left. (It may say again, or for the
+    /// first time after a crash, what it voted before: its view change told of that.)
+    pub(crate) fn votes(&self, guard: &Guard) -> Step {
+        let left = self.left.get(&guard.epoch).copied().unwrap_or(View::FIRST);
+        if self.honest() && guard.view < left {
+            return Err(Violation(format!("{:?} votes in a view it left: {guard:?}", self.id)));
+        }
+        Ok(())
     }
 }
 

@@ -33,19 +33,21 @@ pub(crate) struct Checker {
     points: BTreeMap<Sequence, Point>,
     numbers: BTreeSet<(PeerId, u64, u32)>,
     contents: BTreeSet<u64>,
+    liars: BTreeSet<PeerId>,
     epochs: BTreeMap<Epoch, Arc<Voters>>,
     /// Updates of the calm: whose, and which.
     pub(crate) owed: Vec<(usize, u64)>,
 }
 
 impl Checker {
-    pub(crate) fn new(voters: &Arc<Voters>) -> Self {
+    pub(crate) fn new(voters: &Arc<Voters>, liars: BTreeSet<PeerId>) -> Self {
         Self {
             agreed: Vec::new(),
             tree: Tree::empty(),
             points: [(Sequence::ZERO, beginning())].into(),
             numbers: BTreeSet::new(),
             contents: BTreeSet::new(),
+            liars,
             epochs: [(Epoch::GENESIS, Arc::clone(voters))].into(),
             owed: Vec::new(),
         }
@@ -70,7 +72,9 @@ impl Checker {
             if !self.numbers.insert((logged.member, logged.number, logged.index)) {
                 return Err(Violation(format!("a number is committed twice: {logged:?}")));
             }
+            // A liar may ask for the same thing twice, under two numbers.
             if let Some(content) = content(&logged.update)
+                && !self.liars.contains(&logged.member)
                 && !self.contents.insert(content)
             {
                 return Err(Violation(format!("an update is committed twice: {logged:?}")));
@@ -132,6 +136,7 @@ impl World {
         let at = self.hosts[host].disk.len();
         self.note_guards(host, record, at);
         match record {
+            Record::Accepted(guard) | Record::Prepared(guard) => self.hosts[host].votes(guard)?,
             Record::NewView(of) if of.signed.is_some() => self.stats.views += 1,
             Record::Append(batch) if self.hosts[host].honest() => {
                 self.checker.commits(self.hosts[host].id, batch)?;
@@ -244,8 +249,7 @@ impl World {
         if !voters.quorum().is_quorum(holds.count()) {
             return no("has no quorum");
         }
-        let liars: BTreeSet<PeerId> =
-            self.hosts.iter().filter(|h| !h.honest()).map(|h| h.id).collect();
+        let liars = &self.checker.liars;
         let correct = self.hosts.iter().filter(|node| {
             node.honest()
                 && voters.seat(&node.id).is_some()

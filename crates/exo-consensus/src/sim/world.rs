@@ -83,6 +83,7 @@ impl World {
         }
         let sync = weather.draw_sync(&mut rng);
         hosts.push(Host::new(identity(nodes), None, Start::Joining, &voters, &mut rng, sync));
+        let liar_ids = hosts.iter().filter(|host| !host.honest()).map(|host| host.id).collect();
         Self {
             seed,
             now: Duration::ZERO,
@@ -92,7 +93,7 @@ impl World {
             hosts,
             weather,
             storm: true,
-            checker: Checker::new(&voters),
+            checker: Checker::new(&voters, liar_ids),
             knowledge: Knowledge::default(),
             stats: Stats { nodes: nodes as u64, liars: liars as u64, ..Stats::default() },
             tickets: 0,
@@ -201,7 +202,8 @@ impl World {
 
     pub(super) fn start(&mut self, host: usize) -> Step {
         let effects = self.hosts[host].start(self.now)?;
-        self.trace(host, "starts", String::new);
+        let kind = self.hosts[host].liar.as_ref().map(|liar| liar.kind);
+        self.trace(host, "starts", || format!("{kind:?}"));
         self.carry_out(host, effects)
     }
 
