@@ -156,6 +156,13 @@ impl KemKeyring {
         grace.map_or(self.current.not_after, |grace| grace.min(self.current.not_after))
     }
 
+    /// Whether [`rotate`](Self::rotate) has nothing to do: the current key's time has come and is not
+    /// over, and no retired key has had its grace.
+    pub fn is_current(&self, now: Timestamp) -> bool {
+        let set_back = now.plus_millis(CLOCK_SKEW_MILLIS_MAX) < self.current.not_before;
+        !set_back && now < self.next_change()
+    }
+
     /// The pair to open a message with that was sealed for `epoch`. A retired one is given out during
     /// its grace alone, whether or not [`rotate`](Self::rotate) has been called since.
     pub fn pair(&self, epoch: KemEpoch, now: Timestamp) -> Option<&KemKeypair> {
@@ -309,6 +316,10 @@ mod tests {
         let mut ring = ring();
         let first = KemEpoch(START.0 / 1000);
         assert_eq!(ring.rotate(later(KEM_EPOCH_MILLIS - 1)), Ok(false));
+        assert!(ring.is_current(later(KEM_EPOCH_MILLIS - 1)));
+        assert!(!ring.is_current(later(KEM_EPOCH_MILLIS)));
+        let set_back = Timestamp(START.0 - CLOCK_SKEW_MILLIS_MAX);
+        assert!(ring.is_current(set_back) && !ring.is_current(Timestamp(set_back.0 - 1)));
         assert_eq!(ring.next_change(), later(KEM_EPOCH_MILLIS));
         assert_eq!(ring.rotate(later(KEM_EPOCH_MILLIS)), Ok(true));
         assert_eq!(epochs(&ring), [0, 1, 2]);
@@ -319,6 +330,7 @@ mod tests {
         assert_eq!(ring.rotate(Timestamp(end.0 - 1)), Ok(false));
         assert_eq!(ring.rotate(end), Ok(true));
         assert_eq!(epochs(&ring), [1, 2]);
+        assert!(ring.is_current(end) && !ring.is_current(Timestamp(end.0 + KEM_EPOCH_MILLIS)));
         assert_eq!(ring.next_change(), later(2 * KEM_EPOCH_MILLIS));
     }
 

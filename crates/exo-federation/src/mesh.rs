@@ -10,7 +10,6 @@ use exo_node::token::FederationToken;
 use exo_node::{Node, Settings};
 use exo_onion::ReplayCache;
 use exo_substrate::{OpenOptions, SubstrateInstance};
-use exo_types::limits::KEM_EPOCH_MILLIS;
 use exo_types::{FederationId, NodeName, PeerAddress, PeerId, Timestamp};
 use rand::TryRng;
 use tokio::runtime::Handle;
@@ -134,7 +133,6 @@ impl FederatedMesh {
         let tasks = vec![
             tokio::spawn(Core::run_timer(Arc::downgrade(&core))).abort_handle(),
             tokio::spawn(Core::accept(Arc::downgrade(&core), endpoint)).abort_handle(),
-            tokio::spawn(rotate_keys(Arc::downgrade(&core))).abort_handle(),
         ];
         // What the node wanted when it was made: dials, first of all.
         core.drive(|_, _| ());
@@ -444,23 +442,6 @@ fn bind_error(error: &BindError) -> FederationError {
         BindError::Tls(_) | BindError::NoRuntime => ErrorCode::Internal,
     };
     FederationError::new(code, error.to_string())
-}
-
-/// Moves the sealing keys to their next epoch when it is time, and tells the members.
-async fn rotate_keys(core: Weak<Core>) {
-    let mut every = tokio::time::interval(Duration::from_millis(KEM_EPOCH_MILLIS / 24));
-    every.tick().await; // The first comes at once, and the keys were just looked at.
-    loop {
-        every.tick().await;
-        let Some(core) = core.upgrade() else { return };
-        let rotated = core.store.keyring(core.clock.now().wall);
-        let told = rotated
-            .map_err(|error| error.message)
-            .and_then(|keyring| core.drive(|node, now| node.rekey(now, keyring)));
-        if let Err(error) = told {
-            tracing::error!(%error, "the sealing keys were not rotated");
-        }
-    }
 }
 
 /// Randomness of the operating system.

@@ -152,6 +152,13 @@ pub enum Effect {
         /// The answer.
         response: Box<Response>,
     },
+    /// Give the node sealing keys for this time ([`Node::rekey`](crate::Node::rekey)), once they are
+    /// durable.
+    Rekey {
+        /// They must be such that no packet was ever taken with them: the clock was set back, and
+        /// what was taken meanwhile cannot be told from what comes again.
+        fresh: bool,
+    },
     /// End a request's stream without a word.
     Abandon {
         /// The request's number.

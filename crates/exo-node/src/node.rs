@@ -279,6 +279,7 @@ impl Node {
     /// What is done now and then: expired things forgotten, tokens renewed, neighbours synced.
     fn upkeep(&mut self, now: Now) {
         self.book.forget_expired(now.wall);
+        self.renew_keys(now);
         self.refresh_descriptor(now);
         self.renew_tokens(now);
         self.sync_all(now);

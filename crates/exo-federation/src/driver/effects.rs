@@ -32,6 +32,10 @@ impl Core {
                 self.call(session, call, *request, timeout);
             }
             Effect::Respond { exchange, response } => self.respond(exchange, *response),
+            Effect::Rekey { fresh } => {
+                let core = Arc::clone(self);
+                self.runtime.spawn(async move { core.rekey(fresh) });
+            }
             // Dropped unanswered, it resets its stream.
             Effect::Abandon { exchange } => drop(lock(&self.responders).remove(&exchange)),
             Effect::Close { session, reason, drain } => self.close(session, reason, drain),
@@ -106,6 +110,18 @@ impl Core {
                 Err(error) => tracing::warn!(%error, "an answer is out of bounds and was not sent"),
             }
         });
+    }
+
+    /// Gives the node the sealing keys it asks for; it asks again where that fails.
+    fn rekey(self: &Arc<Self>, fresh: bool) {
+        let now = self.clock.now().wall;
+        let ring = if fresh { self.store.fresh_keyring(now) } else { self.store.keyring(now) };
+        let given = ring
+            .map_err(|error| error.message)
+            .and_then(|ring| self.drive(|node, now| node.rekey(now, ring, fresh)));
+        if let Err(error) = given {
+            tracing::error!(%error, "the sealing keys were not changed");
+        }
     }
 
     fn close(self: &Arc<Self>, session: SessionId, reason: CloseReason, drain: bool) {

@@ -11,7 +11,7 @@ use exo_types::{Now, PeerAddress, PeerId, Timestamp};
 use crate::Node;
 use crate::capability::CapabilitySet;
 use crate::descriptor::MemberDescriptor;
-use crate::effect::{CallFailure, Event, ExchangeId, SessionId};
+use crate::effect::{CallFailure, Effect, Event, ExchangeId, SessionId};
 use crate::flow::{CONTROL_TIMEOUT, CallKind};
 use crate::refusal::Refusal;
 use crate::roster::{RosterBody, Standing};
@@ -48,15 +48,27 @@ pub(crate) fn announce(
 }
 
 impl Node {
-    /// Gives the node its sealing keys, when these have changed. What was sealed for keys that are not
-    /// in the new ring is not opened any more.
+    /// Gives the node its sealing keys, when these have changed; with `fresh` ones the packets taken
+    /// are forgotten. What was sealed for keys that are not in the new ring is not opened any more.
     ///
     /// # Errors
     /// When nothing can be signed.
-    pub fn rekey(&mut self, now: Now, keyring: KemKeyring) -> Result<(), String> {
+    pub fn rekey(&mut self, now: Now, keyring: KemKeyring, fresh: bool) -> Result<(), String> {
         self.kem_keys = announce(&keyring, &self.keypair)?;
         self.keyring = keyring;
+        if fresh {
+            self.replays = ReplayCache::new();
+        }
         self.describe(now)
+    }
+
+    /// Asks for other sealing keys when the present ones' time is over, or has not come yet because
+    /// the clock was set back.
+    pub(crate) fn renew_keys(&mut self, now: Now) {
+        let fresh = self.replays.is_ahead_of(now.wall);
+        if fresh || !self.keyring.is_current(now.wall) {
+            self.effect(Effect::Rekey { fresh });
+        }
     }
 
     /// Tells the node that it is reached elsewhere.

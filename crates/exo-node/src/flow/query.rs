@@ -399,7 +399,7 @@ impl Query {
     }
 
     /// The statistics that sources score a text with.
-    pub(super) fn terms(&self) -> Option<TermStats> {
+    pub(crate) fn terms(&self) -> Option<TermStats> {
         (!self.spec.target.text.is_empty()).then(|| self.stats.sum())
     }
 }

@@ -98,6 +98,8 @@ pub struct Load {
     pub jobs: usize,
     /// Queries of this node's own users.
     pub queries: usize,
+    /// Onion packets whose reply is owed or awaited.
+    pub packets: usize,
     /// Timers set.
     pub timers: usize,
     /// Effects that the driver has not taken.
@@ -113,6 +115,7 @@ impl Node {
             calls: self.calls.len(),
             jobs: self.jobs.len(),
             queries: self.queries.len(),
+            packets: self.owing.len() + self.relayed.len() + self.held.len() + self.sent.len(),
             timers: self.timers_len(),
             effects: self.effects_len(),
         }

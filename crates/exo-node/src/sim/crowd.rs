@@ -302,6 +302,7 @@ impl Crowd {
             // A dial is answered when something waits for it; what is saved is not read again.
             Effect::Dial { .. }
             | Effect::Persist(_)
+            | Effect::Rekey { .. }
             | Effect::Close { .. }
             | Effect::Terms { .. }
             | Effect::Progress { .. }

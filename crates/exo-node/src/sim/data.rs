@@ -11,6 +11,7 @@ use exo_types::{
 
 use super::rng::Rng;
 use crate::effect::Search;
+use crate::flow::answer::Reader;
 use crate::policy::{CollectionPolicy, FieldSet, Readers};
 
 /// One node's collections.
@@ -76,7 +77,12 @@ impl Data {
                     metric: Metric::Dot,
                     embedder: String::new(),
                 },
-                policy: CollectionPolicy { readers, fields, results_max, anonymous: true },
+                policy: CollectionPolicy {
+                    readers,
+                    fields,
+                    results_max,
+                    anonymous: rng.chance(700),
+                },
                 records: chosen.into_iter().map(Content).collect(),
             });
         }
@@ -104,11 +110,11 @@ impl Data {
         sum
     }
 
-    /// What a source must answer to a query of a peer, or of its own user (`None`); `None` when it
-    /// must decline for want of comparable vectors.
+    /// What a source must answer to a query; `None` when it must decline, for want of comparable
+    /// vectors or because nobody said who asks.
     pub(crate) fn answer(
         &self,
-        asker: Option<&PeerId>,
+        asker: Reader<'_>,
         spec: &QuerySpec,
         terms: Option<&TermStats>,
     ) -> Option<Vec<Leg>> {
@@ -121,10 +127,13 @@ impl Data {
         if fitting.is_empty() && !readable.is_empty() {
             return None;
         }
+        if readable.is_empty() && matches!(asker, Reader::Unknown) && self.denies_unknown(spec) {
+            return None;
+        }
         let legs = fitting.into_iter().flat_map(|collection| {
             let most = match asker {
-                Some(_) => spec.top_k.min(collection.policy.results_max as usize),
-                None => spec.top_k,
+                Reader::Own => spec.top_k,
+                _ => spec.top_k.min(collection.policy.results_max as usize),
             };
             let mut legs = collection.legs(&spec.target, spec.top_k, terms, false);
             legs.iter_mut().for_each(|leg| leg.hits.truncate(most));
@@ -134,12 +143,12 @@ impl Data {
     }
 
     /// The term statistics a source must tell.
-    pub(crate) fn counts(&self, asker: Option<&PeerId>, spec: &QuerySpec) -> TermStats {
+    pub(crate) fn counts(&self, asker: Reader<'_>, spec: &QuerySpec) -> TermStats {
         let mut sum = TermStats::default();
         let fits = |collection: &&Collection| {
             // A source's own search leaves out what does not fit; a peer is told of all it may read.
             let vector = &spec.target.vector;
-            asker.is_some()
+            !matches!(asker, Reader::Own)
                 || vector.is_empty()
                 || vector.len() == collection.spec.dimensions as usize
         };
@@ -149,20 +158,27 @@ impl Data {
         sum
     }
 
+    fn denies_unknown(&self, spec: &QuerySpec) -> bool {
+        let wanted = |c: &&Collection| spec.collection.as_ref().is_none_or(|w| *w == c.spec.name);
+        let open = |c: &Collection| c.policy.readers == Readers::Members && !c.policy.anonymous;
+        self.0.iter().filter(wanted).any(open)
+    }
+
     fn readable<'a>(
         &'a self,
-        asker: Option<&PeerId>,
+        asker: Reader<'_>,
         spec: &QuerySpec,
     ) -> impl Iterator<Item = &'a Collection> {
-        let asker = asker.copied();
         let wanted = spec.collection.clone();
-        self.0.iter().filter(move |collection| {
-            let may = match (&asker, &collection.policy.readers) {
-                (None, _) | (Some(_), Readers::Members) => true,
-                (Some(_), Readers::Nobody) => false,
-                (Some(asker), Readers::Only(readers)) => readers.contains(asker),
-            };
-            may && wanted.as_ref().is_none_or(|wanted| *wanted == collection.spec.name)
+        let may = |collection: &&Collection| match (asker, &collection.policy.readers) {
+            (Reader::Own, _) | (Reader::Member(_), Readers::Members) => true,
+            (Reader::Member(asker), Readers::Only(readers)) => readers.contains(asker),
+            (Reader::Unknown, Readers::Members) => collection.policy.anonymous,
+            (_, Readers::Nobody | Readers::Only(_)) => false,
+        };
+        let may: Vec<&Collection> = self.0.iter().filter(may).collect();
+        may.into_iter().filter(move |collection| {
+            wanted.as_ref().is_none_or(|wanted| *wanted == collection.spec.name)
         })
     }
 }

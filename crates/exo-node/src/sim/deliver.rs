@@ -184,6 +184,7 @@ impl World {
         let token = match request {
             Request::Search(search) => search.token,
             Request::Terms(terms) => terms.token,
+            Request::Onion(onion) => onion.token,
             _ => return false,
         };
         let Some(from) = self.net.end(stream.conn, stream.asker).map(|end| end.host) else {
@@ -197,7 +198,7 @@ impl World {
     }
 
     /// The answering side gives a request up: its asker finds the answer lost.
-    fn reset(&mut self, stream: Stream) {
+    pub(super) fn reset(&mut self, stream: Stream) {
         let Some(end) = self.net.end(stream.conn, stream.asker) else { return };
         let (host, life) = (end.host, end.life);
         let (call, why) = (stream.call, CallFailure::Lost);

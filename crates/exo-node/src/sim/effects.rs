@@ -73,6 +73,10 @@ impl World {
                 return self.call(h, session, call, &request, timeout);
             }
             Effect::Respond { exchange, response } => return self.respond(h, exchange, &response),
+            Effect::Rekey { fresh } => {
+                let ring = super::host::keyring(self.hosts[h].now(self.now).wall)?;
+                return self.drive(h, |node, now| node.rekey(now, ring, fresh).is_ok()).map(|_| ());
+            }
             Effect::Abandon { exchange } => self.abandon(h, exchange),
             Effect::Close { session, reason, drain } => self.close(h, session, reason, drain),
             Effect::Search { job, collections, search } => {
@@ -246,6 +250,7 @@ fn name(effect: &Effect) -> &'static str {
         Effect::Call { .. } => "asks",
         Effect::Respond { .. } => "answers",
         Effect::Abandon { .. } => "abandons",
+        Effect::Rekey { .. } => "wants keys",
         Effect::Close { .. } => "closes",
         Effect::Search { .. } => "searches",
         Effect::Terms { .. } => "counts",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use exo_types::{FederationScope, PeerId, SourceStatus};
 
+use super::exact::reader;
 use super::host::Role;
 use super::net::{EndState, HostId, Side};
 use super::people::FOUNDER;
@@ -120,13 +121,26 @@ impl World {
 
     /// Every member asks every other by vector, by words and by both, and must hear the exact answer.
     pub(super) fn ask_everybody(&mut self) -> Step {
+        // By then every node has noticed that its clock was set, and tells of keys that hold now.
+        self.run_until(self.now + Duration::from_secs(40))?;
+        let skews = || self.hosts.iter().filter(|h| h.belongs()).map(|host| host.clocks.skew);
+        let (first, last) = (skews().min().unwrap_or(0), skews().max().unwrap_or(0));
+        let clocks_agree = last - first <= CLOCKS_AGREE_MILLIS;
         let liars = self.hosts.iter().any(|host| host.role == Role::Liar);
         for h in 0..self.hosts.len() {
             if !self.hosts[h].belongs() || !self.hosts[h].honest() {
                 continue;
             }
-            for _ in 0..3 {
-                let spec = self.draw_query(FederationScope::Direct, Duration::from_secs(4));
+            let members = self.hosts.iter().filter(|host| host.belongs()).count();
+            let hops = self.rng.between(1, (members as u64 - 1).clamp(1, 4)) as u8;
+            let global = FederationScope::Global { max_hops: hops };
+            let direct = FederationScope::Direct;
+            for scope in [direct, direct, direct, global] {
+                if scope == global && !clocks_agree {
+                    // Packets expire; with clocks minutes apart no path holds.
+                    continue;
+                }
+                let spec = self.draw_query(scope, Duration::from_secs(4));
                 self.ask(h, spec.clone())?;
                 let asked = self.checker.latest(h);
                 self.run_until(self.now + Duration::from_secs(5))?;
@@ -141,7 +155,7 @@ impl World {
                 };
                 for source in self.hosts.iter().filter(|host| host.belongs()) {
                     let asker = self.hosts[h].peer;
-                    let by = (source.peer != asker).then_some(&asker);
+                    let by = reader(&spec, &source.peer, &asker);
                     let status = match source.data.answer(by, &spec, None) {
                         Some(_) => SourceStatus::Answered,
                         None => SourceStatus::Declined,
@@ -172,7 +186,7 @@ impl World {
         let asker = self.hosts[h].peer;
         for source in self.hosts.iter().filter(|host| host.belongs()) {
             let own = source.peer == asker;
-            let by = (!own).then_some(&asker);
+            let by = reader(spec, &source.peer, &asker);
             // Others are asked whatever they hold; a node does not ask itself for nothing.
             searched |=
                 !own || source.data.answer(by, spec, None).is_some_and(|legs| !legs.is_empty());
@@ -211,7 +225,9 @@ impl World {
             let waits = self.hosts.iter().any(|host| host.role == Role::Pending);
             let joins = usize::from(waits && h == FOUNDER);
             let most = members - 1 + joins;
-            if load.sessions > most || load.calls + load.jobs + load.queries + load.effects > 0 {
+            if load.sessions > most
+                || load.calls + load.jobs + load.queries + load.effects + load.packets > 0
+            {
                 return Some(format!("n{h} still holds {load:?}"));
             }
             if load.timers > 1 + load.sessions {
@@ -230,6 +246,8 @@ impl World {
     }
 }
 
+/// How far clocks may be apart for anonymous questions, milliseconds.
+const CLOCKS_AGREE_MILLIS: i64 = 8_000;
 /// How long convergence may take once the weather is calm: the longest wait between two dials, and
 /// the silence after which a dead connection is given up, a few times over.
 const CONVERGED_WITHIN: Duration = Duration::from_secs(180);

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use exo_types::{
-    FederatedResult, Leg, PeerId, QueryId, QuerySpec, SourceReport, SourceStatus, TermStats,
+    FederatedResult, FederationScope, Leg, PeerId, QueryId, QuerySpec, SourceReport, SourceStatus,
+    TermStats,
 };
 
 use super::data::exact;
@@ -17,7 +18,7 @@ use super::{Step, Violation};
 use crate::Node;
 use crate::effect::{CallFailure, CallId, JobId, Search};
 use crate::flow::CallKind;
-use crate::flow::answer::Answering;
+use crate::flow::answer::{Answering, Reader};
 use crate::merge::{SourceAnswer, merge};
 use crate::wire::Response;
 
@@ -34,6 +35,15 @@ pub(super) struct Watched {
     stats: Option<TermStats>,
     /// What arrived from sources that may lie.
     heard: BTreeMap<PeerId, Vec<Leg>>,
+}
+
+/// As whom an asker's query reads a source.
+pub(super) fn reader<'a>(spec: &QuerySpec, source: &PeerId, asker: &'a PeerId) -> Reader<'a> {
+    match spec.scope {
+        _ if source == asker => Reader::Own,
+        FederationScope::Global { .. } => Reader::Unknown,
+        FederationScope::Local | FederationScope::Direct => Reader::Member(asker),
+    }
 }
 
 impl Checker {
@@ -203,7 +213,7 @@ impl World {
         let mut lied = false;
         for peer in answered {
             let Some(source) = self.hosts.iter().find(|host| host.peer == peer) else { continue };
-            let by = (peer != asker).then_some(&asker);
+            let by = reader(&watched.spec, &peer, &asker);
             let legs = match watched.heard.get(&peer) {
                 Some(heard) => {
                     lied = true;

@@ -209,7 +209,7 @@ impl Host {
 }
 
 /// A node's sealing keys. Every life has new ones, as after a crash.
-fn keyring(now: Timestamp) -> Result<KemKeyring, Violation> {
+pub(crate) fn keyring(now: Timestamp) -> Result<KemKeyring, Violation> {
     KemKeyring::generate(now).map_err(|error| Violation(error.to_string()))
 }
 

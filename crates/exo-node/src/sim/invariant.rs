@@ -10,6 +10,7 @@ use super::net::{Exchange, HostId, Stream};
 use super::world::World;
 use super::{Step, Violation};
 use crate::flow::CallKind;
+use crate::flow::query::{Phase, Query};
 use crate::roster::Standing;
 use crate::wire::{Request, Response};
 
@@ -119,6 +120,13 @@ impl World {
         {
             self.checker.scored_by(h, *query, search.search.terms.as_ref())?;
         }
+        if let Some(node) = &self.hosts[h].node
+            && let Some((_, CallKind::Question { query, phase: Phase::Search, .. })) =
+                node.calls.get(&stream.call)
+            && let Some(terms) = node.queries.get(query).map(Query::terms)
+        {
+            self.checker.scored_by(h, *query, terms.as_ref())?;
+        }
         let for_joining = matches!(
             request,
             Request::JoinStart(_) | Request::JoinReveal { .. } | Request::JoinPoll
@@ -155,6 +163,7 @@ impl World {
                 | Response::Synced(_)
                 | Response::Terms(_)
                 | Response::Answer { .. }
+                | Response::Onion(_)
                 | Response::JoinApproved(_)
         );
         if for_members && self.standing_at(h, to) != Standing::Active {
@@ -185,7 +194,9 @@ impl World {
             Response::JoinChallenge(_) if !disk.invited.contains(&peer) => {
                 return bad("its invite is used before that is saved");
             }
-            Response::Answer { .. } | Response::Terms(_) if !known.entitled => {
+            Response::Answer { .. } | Response::Terms(_) | Response::Onion(_)
+                if !known.entitled =>
+            {
                 return bad("it is answered by a token that is not good");
             }
             _ => None,
@@ -260,10 +271,11 @@ impl World {
         if load.sessions > 2 * peers * exo_types::limits::SESSIONS_PER_PEER_MAX {
             return bad("sessions");
         }
-        if load.calls > 64 + load.queries * peers * 2 + load.sessions * 8 {
+        // Every packet of its own or of another waits for an answer, or for its time.
+        if load.calls > 64 + load.queries * peers * 2 + load.sessions * 8 + load.packets {
             return bad("calls");
         }
-        if load.timers > 2 + 3 * load.queries + load.links + load.sessions {
+        if load.timers > 2 + 3 * load.queries + load.links + load.sessions + load.packets {
             return bad("timers");
         }
         if load.effects > 0 && !self.hosts[h].broken {

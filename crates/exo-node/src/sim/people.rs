@@ -186,8 +186,11 @@ impl World {
             1 | 2 => self.rng.between(120, 2_000),
             _ => self.rng.between(2_000, 9_000),
         };
-        let scope =
-            if self.rng.chance(900) { FederationScope::Direct } else { FederationScope::Local };
+        let scope = match self.rng.below(10) {
+            0 => FederationScope::Local,
+            1 | 2 => FederationScope::Global { max_hops: self.rng.between(1, 4) as u8 },
+            _ => FederationScope::Direct,
+        };
         let spec = self.draw_query(scope, Duration::from_millis(deadline));
         self.ask(h, spec)?;
         Ok(())
@@ -215,7 +218,7 @@ impl World {
         let now = host.clocks.at(self.now);
         let Some(node) = host.node.as_mut() else { return Ok(()) };
         let sources = match (spec.scope, &node.membership) {
-            (FederationScope::Direct, Some(membership)) => {
+            (FederationScope::Direct | FederationScope::Global { .. }, Some(membership)) => {
                 let mut sources: Vec<_> =
                     membership.roster.active().map(|(peer, _)| *peer).collect();
                 sources.push(host.peer);
@@ -225,7 +228,7 @@ impl World {
         };
         match node.query(now, spec.clone()) {
             Ok(id) => self.checker.asked(h, id, spec, &sources, self.now),
-            Err(QueryError::NotAMember) => {}
+            Err(QueryError::NotAMember | QueryError::NoPath { .. }) => {}
             Err(error) => return Err(Violation(format!("n{h} cannot ask: {error}"))),
         }
         self.settle(h)

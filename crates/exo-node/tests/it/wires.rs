@@ -243,6 +243,10 @@ impl Wires {
                 let response = Response::from_wire(&bytes).expect("decodes");
                 self.pending.push_back(Pending::Response { to, call, response });
             }
+            Effect::Rekey { fresh } => {
+                let keyring = KemKeyring::generate(self.clock().wall).expect("keys");
+                self.drive(at, |node, now| node.rekey(now, keyring, fresh)).expect("signs");
+            }
             Effect::Abandon { exchange } => {
                 let known = |(host, known, ..): &(usize, ExchangeId, usize, CallId)| {
                     (*host, *known) == (at, exchange)

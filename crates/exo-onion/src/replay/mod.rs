@@ -68,6 +68,12 @@ impl ReplayCache {
         Self { max: packets.min(ONION_REPLAYS_MAX), ..self }
     }
 
+    /// Whether the clock was found to be far ahead of `now`: until it is there again packets are
+    /// refused, unless other keys and another cache take the place of these.
+    pub fn is_ahead_of(&self, now: Timestamp) -> bool {
+        self.latest > now.plus_millis(ONION_REPLAY_STEP_MILLIS)
+    }
+
     /// Packets remembered, those included that the next packet will find forgotten.
     pub fn len(&self) -> usize {
         self.len

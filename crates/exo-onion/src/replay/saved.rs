@@ -109,6 +109,9 @@ mod tests {
             assert_eq!(read.insert(&tag(number), now), cache.insert(&tag(number), now), "{number}");
         }
         assert_eq!(read.insert(&tag(299), START), Err(DropReason::Replayed));
+        let latest = START.plus_millis(300_000);
+        assert!(!read.is_ahead_of(latest) && !read.is_ahead_of(Timestamp(latest.0 - 31_000)));
+        assert!(read.is_ahead_of(Timestamp(latest.0 - 32_000)), "the clock was set back");
         let empty = ReplayCache::new();
         assert!(ReplayCache::from_bytes(&empty.to_bytes()).expect("reads").is_empty());
     }
