@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use exo_crypto::{Signed, content_hash};
 use exo_federation::driver::net::{EncryptedChannel, IncomingRequest};
-use exo_federation::{CapabilitySet, FederatedMesh, FederationToken};
+use exo_federation::{FederatedMesh, FederationToken};
 use exo_node::wire::{Request, Response, Synced, Welcome};
 use exo_types::limits::TOKEN_LIFE_MILLIS;
 use exo_types::{
@@ -43,7 +43,7 @@ pub(super) type Script = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
 #[derive(Clone)]
 pub(super) struct Actor {
     pub(super) raw: Arc<Raw>,
-    federation: FederationId,
+    pub(super) federation: FederationId,
     epoch: Epoch,
     script: Script,
 }
@@ -123,7 +123,7 @@ impl Actor {
         match request {
             Request::Hello(_) => Response::Welcome(Box::new(Welcome {
                 epoch: self.epoch,
-                capabilities: CapabilitySet::of_this_version(),
+                capabilities: self.raw.capabilities.clone(),
                 descriptor: self.raw.descriptor(),
                 token: self.token(to),
             })),
@@ -144,7 +144,7 @@ impl Actor {
             issuer: self.peer_id(),
             holder,
             audience: self.peer_id(),
-            capabilities: CapabilitySet::of_this_version().names(),
+            capabilities: self.raw.capabilities.names(),
             epoch: self.epoch,
             issued: now(),
             expires: now().plus_millis(TOKEN_LIFE_MILLIS),

@@ -13,4 +13,6 @@ mod onion;
 mod policies;
 mod raw;
 mod removal;
+mod tap;
 mod tokens;
+mod wires;

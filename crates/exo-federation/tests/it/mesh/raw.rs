@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exo_crypto::{JoinerSas, Label, PostQuantumKeypair, SasNonce, SasSession, Signed};
+use exo_crypto::{JoinerSas, KemEpochKey, Label, PostQuantumKeypair, SasNonce, SasSession, Signed};
 use exo_federation::driver::net::{
     BindConfig, CloseReason, EncryptedChannel, Endpoint, NetLimits, Purpose, RequestError,
 };
@@ -23,6 +23,10 @@ use super::nodes::{PATIENCE, federation, invite};
 pub(super) struct Raw {
     pub(super) keypair: Arc<PostQuantumKeypair>,
     pub(super) endpoint: Endpoint,
+    /// What it says it can do.
+    pub(super) capabilities: CapabilitySet,
+    /// The sealing keys that it announces.
+    pub(super) kem_keys: Vec<Signed<KemEpochKey>>,
     /// Since when; the version of what it says of itself.
     started: Timestamp,
 }
@@ -42,7 +46,13 @@ impl Raw {
             admit: Arc::new(|_| true),
             limits: NetLimits::default(),
         });
-        Self { keypair, endpoint: endpoint.expect("binds"), started: now() }
+        Self {
+            keypair,
+            endpoint: endpoint.expect("binds"),
+            capabilities: CapabilitySet::of_this_version(),
+            kem_keys: Vec::new(),
+            started: now(),
+        }
     }
 
     /// A key that nobody knows.
@@ -89,8 +99,8 @@ impl Raw {
                 host: at.ip().to_string(),
                 port: at.port(),
             }],
-            capabilities: CapabilitySet::of_this_version(),
-            kem_keys: Vec::new(),
+            capabilities: self.capabilities.clone(),
+            kem_keys: self.kem_keys.clone(),
             expires: self.started.plus_millis(60 * 60 * 1000),
         };
         Signed::sign(descriptor, &self.keypair).expect("signs").into_signed()
@@ -100,7 +110,7 @@ impl Raw {
         Hello {
             federation,
             epoch: Epoch::GENESIS,
-            capabilities: CapabilitySet::of_this_version(),
+            capabilities: self.capabilities.clone(),
             descriptor: self.descriptor(),
             token: None,
         }
@@ -108,8 +118,17 @@ impl Raw {
 
     /// A session with a node that has this peer for a member.
     pub(super) async fn enter(&self, node: &FederatedMesh) -> Session {
-        let hello = self.hello(federation(node).await.id);
         let channel = self.dial(node, Purpose::Member).await;
+        self.greet(channel, federation(node).await.id).await
+    }
+
+    /// Says hello over a channel that it dialled.
+    pub(super) async fn greet(
+        &self,
+        channel: EncryptedChannel,
+        federation: FederationId,
+    ) -> Session {
+        let hello = self.hello(federation);
         match ask(&channel, &Request::Hello(Box::new(hello))).await {
             Response::Welcome(welcome) => Session { channel, welcome: *welcome },
             other => panic!("not welcome: {other:?}"),
