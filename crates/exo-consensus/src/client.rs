@@ -61,7 +61,15 @@ impl Client {
             + self.sent.values().map(|s| s.tickets.len()).sum::<usize>()
     }
 
+    /// A bundle from the journal. Updates that an earlier bundle of the journal could not bring are in
+    /// it again, and wait no more.
     pub(crate) fn recovered(&mut self, bundle: CheckedBundle, tickets: Vec<u64>) {
+        for pair in tickets.iter().zip(&bundle.bundle().updates) {
+            let same = |(ticket, update): &(u64, Update)| (ticket, update) == pair;
+            if let Some(at) = self.queue.iter().position(same) {
+                self.queue.remove(at);
+            }
+        }
         self.sent.insert(bundle.head().number, Sent { bundle, tickets, at: Duration::ZERO });
     }
 
@@ -157,7 +165,7 @@ impl<L: Ledger> Replica<L> {
         });
         let number = bundle.head().number;
         let message = Message::Request(Arc::clone(bundle.bundle()));
-        self.pending.insert(bundle.clone(), &self.state, self.now);
+        self.keep_request(bundle.clone());
         self.client.sent.insert(number, Sent { bundle, tickets, at: self.now });
         match self.primary() {
             Some(primary) if primary != self.config.me => {
@@ -180,7 +188,7 @@ impl<L: Ledger> Replica<L> {
         for bundle in again {
             let message = Message::Request(Arc::clone(bundle.bundle()));
             self.outbox.emit(Effect::Broadcast(message));
-            self.pending.insert(bundle, &self.state, self.now);
+            self.keep_request(bundle);
         }
     }
 

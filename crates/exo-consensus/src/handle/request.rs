@@ -14,7 +14,7 @@ use crate::update::{CheckedBatch, CheckedBundle};
 impl<L: Ledger> Replica<L> {
     pub(crate) fn on_request(&mut self, bundle: CheckedBundle) {
         let message = Message::Request(Arc::clone(bundle.bundle()));
-        let kept = self.pending.insert(bundle, &self.state, self.now);
+        let kept = self.keep_request(bundle);
         // PBFT 4.4: a backup passes the request on and watches the primary; from the next view on the
         // request is here for its primary.
         if kept
@@ -24,6 +24,20 @@ impl<L: Ledger> Replica<L> {
         {
             self.send(primary, message);
         }
+    }
+
+    /// Keeps a request until it is carried out. One that is in a batch of this view already, which was
+    /// proposed before a crash, is not to be proposed again.
+    pub(crate) fn keep_request(&mut self, bundle: CheckedBundle) -> bool {
+        let proposed = self.slots.range(self.state.executed.next()..).any(|(_, slot)| {
+            let batch = slot.proposal.and_then(|(_, digest)| self.batches.get(&digest));
+            batch.is_some_and(|b| b.bundles().iter().any(|b| b.digest() == bundle.digest()))
+        });
+        let kept = self.pending.insert(bundle.clone(), &self.state, self.now);
+        if kept && proposed {
+            self.pending.assign(&[bundle]);
+        }
+        kept
     }
 
     /// PBFT 4.2: the primary gives what waits the next place.

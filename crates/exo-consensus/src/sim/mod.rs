@@ -23,7 +23,7 @@ mod world;
 use std::fmt;
 
 pub use auth::{Tags, cosign, sign};
-pub use tree::Tree;
+pub use tree::{Tree, consistency};
 
 /// What a simulation is run with.
 #[derive(Clone, Copy, Debug, Default)]

@@ -98,6 +98,12 @@ pub(crate) fn prove_consistency(leaves: &[Root], m: u64, n: u64) -> Option<Vec<R
     (m < n).then(|| subproof(m as usize, leaves, true))
 }
 
+/// A consistency proof over leaves, for archives of tests.
+pub fn consistency(leaves: &[Vec<u8>], old: u64, new: u64) -> Option<Vec<Root>> {
+    let hashes: Vec<Root> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+    prove_consistency(&hashes, old, new)
+}
+
 fn subproof(m: usize, leaves: &[Root], whole: bool) -> Vec<Root> {
     let n = leaves.len();
     if m == n {

@@ -1,0 +1,11 @@
+//! Replicas from outside: bugs that others shipped, restarts at every effect, frozen encodings, seeds.
+
+mod lab;
+mod ordering;
+mod restarts;
+mod seeds;
+mod shipped_checkpoints;
+mod shipped_crashes;
+mod shipped_membership;
+mod shipped_views;
+mod signatures;
