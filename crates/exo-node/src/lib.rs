@@ -12,9 +12,13 @@
 //! for its asker; a joiner gets nothing before it is approved; what a policy keeps back does not
 //! leave; a query ends by its deadline with one status per source.
 //!
+//! A question through relays tells the member that answers what is asked and who brought it, never who
+//! asks; the answer proves who gave it.
+//!
 //! # Not provided
-//! A member that is asked learns who asks and what. A member that answers may withhold or invent
-//! records. The founder alone decides who is a member.
+//! A member that is asked directly learns who asks and what. A member that answers may withhold or
+//! invent records. Who watches all links, or is the first relay and the target at once, finds out who
+//! asks by comparing times. The founder alone decides who is a member.
 
 pub mod capability;
 pub mod descriptor;

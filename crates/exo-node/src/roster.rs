@@ -160,10 +160,10 @@ mod tests {
             let start = [[1; FederationId::LEN].as_slice(), &[0], &announced].concat();
             RosterBody::from_wire(&[start.as_slice(), &[0xff; 4000]].concat()).expect_err("refused")
         };
-        let (of_129, of_300) = ([0x81, 0x01], [0xac, 0x02]);
+        let (of_129, of_1100) = ([0x81, 0x01], [0xcc, 0x08]);
         assert!(matches!(refused(of_129), CodecError::Malformed(_)));
-        assert!(matches!(refused(of_300), CodecError::Malformed(_)));
+        assert!(matches!(refused(of_1100), CodecError::Malformed(_)));
         // For their content the one, for their number the other.
-        assert_ne!(refused(of_129), refused(of_300));
+        assert_ne!(refused(of_129), refused(of_1100));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use exo_crypto::{KemEpochKey, KemKeyring, PostQuantumKeypair, Signed, Verified};
 use exo_onion::ReplayCache;
 use exo_types::limits::{DESCRIPTOR_LIFE_MILLIS, DESCRIPTORS_PER_ANSWER_MAX};
-use exo_types::{Now, PeerAddress, PeerId, Timestamp};
+use exo_types::{Epoch, Now, PeerAddress, PeerId, Timestamp};
 
 use crate::Node;
 use crate::capability::CapabilitySet;
@@ -172,8 +172,13 @@ impl Node {
         }
     }
 
-    pub(crate) fn notified(&mut self, id: SessionId, exchange: ExchangeId) {
+    pub(crate) fn notified(&mut self, id: SessionId, exchange: ExchangeId, epoch: Epoch) {
         self.respond(exchange, Response::Done);
+        let token = self.sessions.get(&id).and_then(|session| session.there.as_ref());
+        if token.is_some_and(|token| token.epoch < epoch) {
+            // With its epoch the peer's tokens have changed: a new one is here before it is needed.
+            self.ask_token(id);
+        }
         self.sync_with(id);
     }
 

@@ -135,7 +135,7 @@ impl Node {
         match request {
             Request::Grant => self.grant(now, session, exchange),
             Request::Sync(sync) => self.sync_request(now, session, exchange, sync),
-            Request::Notify { .. } => self.notified(session, exchange),
+            Request::Notify { epoch } => self.notified(session, exchange, epoch),
             Request::Ping => self.respond(exchange, Response::Done),
             Request::Terms(terms) => self.terms_request(now, session, exchange, terms),
             Request::Search(search) => self.search_request(now, session, exchange, *search),

@@ -4,6 +4,7 @@ mod codec;
 mod crowd;
 mod frozen;
 mod joining;
+mod onion;
 mod queries;
 mod samples;
 mod seeds;

@@ -70,6 +70,7 @@ pub(crate) struct Host {
     pub(crate) effects_left: usize,
     pub(crate) done: Vec<exo_types::FederatedResult>,
     pub(crate) host_name: String,
+    pub(crate) onion: OnionPolicy,
     salt: u8,
 }
 
@@ -92,6 +93,11 @@ pub(crate) struct Wires {
 
 impl Wires {
     pub(crate) fn new(count: usize) -> Self {
+        Self::with(count, |_| OnionPolicy::default())
+    }
+
+    /// As [`new`](Self::new), each node with a policy of its own for onion packets.
+    pub(crate) fn with(count: usize, onion: impl Fn(usize) -> OnionPolicy) -> Self {
         let host = |seed: usize| Host {
             node: None,
             keypair: Arc::new(
@@ -102,6 +108,7 @@ impl Wires {
             effects_left: usize::MAX,
             done: Vec::new(),
             host_name: format!("10.0.0.{seed}"),
+            onion: onion(seed),
             salt: 0,
         };
         let mut wires = Self {
@@ -119,7 +126,12 @@ impl Wires {
 
     /// Nodes of which the first founded, and all others joined by tickets that need no words.
     pub(crate) fn federation(count: usize) -> Self {
-        let mut wires = Self::new(count);
+        Self::federation_with(count, |_| OnionPolicy::default())
+    }
+
+    /// As [`federation`](Self::federation), each node with a policy of its own for onion packets.
+    pub(crate) fn federation_with(count: usize, onion: impl Fn(usize) -> OnionPolicy) -> Self {
+        let mut wires = Self::with(count, onion);
         for joiner in 1..count {
             let ticket = wires.invite(true);
             wires.drive(joiner, |node, now| node.join(now, ticket)).expect("joins");
@@ -167,7 +179,7 @@ impl Wires {
             addresses: vec![PeerAddress::new(None, &host.host_name, 1).expect("address")],
             keyring,
             replays: ReplayCache::new(),
-            onion: OnionPolicy::default(),
+            onion: host.onion.clone(),
             collections: vec![collection()],
             state: host.disk.clone(),
             entropy: Box::new(move |bytes| {
