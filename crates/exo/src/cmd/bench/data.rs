@@ -9,7 +9,7 @@ use exo_types::limits::QUERY_ROWS_MAX;
 use exo_types::{CollectionName, CollectionSpec, Metric, QueryTarget};
 use serde_json::Value;
 
-use super::super::broken;
+use super::broken;
 use crate::exit::Failure;
 use crate::npy;
 

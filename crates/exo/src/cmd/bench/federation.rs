@@ -1,6 +1,7 @@
 //! The federation that is asked: processes, membership, data.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use exo_crypto::content_hash;
@@ -11,15 +12,57 @@ use exo_substrate::import::{ImportError, ImportPlan};
 use exo_types::NodeName;
 use tokio::runtime::Runtime;
 
-use super::super::broken;
-use super::super::report::{Report, Unit};
+use super::broken;
 use super::data::Data;
 use crate::api::dto::Document;
 use crate::api::dto::node::{JoinDoc, JoinRequest, StatusDoc};
 use crate::cmd::Context;
-use crate::cmd::demo::fleet::{self, Node, Processes};
+use crate::cmd::demo::fleet::{self, EndOnDrop, Node, Processes};
 use crate::cmd::import;
 use crate::exit::Failure;
+use crate::output::Output;
+use crate::signals::{Stopped, exit_on_signal};
+
+/// Where the nodes run. All of it is gone when this is dropped, or when the program is told to stop.
+pub(super) struct Stage {
+    /// For the node of this process.
+    pub(super) runtime: Runtime,
+    /// A directory for all nodes.
+    pub(super) root: PathBuf,
+    /// The other nodes.
+    pub(super) processes: Processes,
+    /// Dropped last.
+    _end: EndOnDrop,
+}
+
+impl Stage {
+    /// Nothing runs yet.
+    pub(super) fn set(output: Output) -> Result<Self, Failure> {
+        let failed = |what: &str, error: std::io::Error| {
+            Failure::new(ErrorCode::Io, format!("{what}: {error}"))
+        };
+        let root = tempfile::Builder::new()
+            .prefix("exo-bench-")
+            .tempdir()
+            .map_err(|error| failed("a temporary directory", error))?
+            .keep();
+        let processes = Processes::new(Some(root.clone()));
+        let _end = EndOnDrop(processes.clone());
+        let ending = processes.clone();
+        exit_on_signal(
+            output,
+            Arc::new(move || {
+                ending.end();
+                Stopped::Early
+            }),
+        )?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| failed("runtime", error))?;
+        Ok(Self { runtime, root, processes, _end })
+    }
+}
 
 /// Nodes that are members of one federation and hold their records.
 pub(super) struct Federation {
@@ -27,24 +70,26 @@ pub(super) struct Federation {
     pub(super) asker: FederatedMesh,
     /// The node processes.
     pub(super) others: Vec<Node>,
+    /// Records a second that each of them imported through its API.
+    pub(super) import_rates: Vec<f64>,
 }
 
 /// Starts the nodes, joins them, imports; waits until everybody has a session with everybody.
+/// `configure` changes every node's configuration before its first start.
 pub(super) fn start(
-    report: &mut Report,
+    stage: &Stage,
     context: &Context,
-    runtime: &Runtime,
-    processes: &Processes,
-    root: &Path,
     data: &Data,
     nodes: usize,
+    configure: &dyn Fn(&mut Config),
 ) -> Result<Federation, Failure> {
+    let Stage { runtime, root, processes, .. } = stage;
     let names: Vec<NodeName> = (1..nodes)
         .map(|node| NodeName::new(format!("node-{node}")))
         .collect::<Result<_, _>>()
         .map_err(|error| broken("a name", error))?;
-    let others = fleet::start(processes, root, &names)?;
-    let asker = runtime.block_on(open(root))?;
+    let others = fleet::start_with(processes, root, &names, configure)?;
+    let asker = runtime.block_on(open(root, "asker", configure))?;
     for node in &others {
         let options = InviteOptions { life: JOIN_WITHIN, auto_approve: true };
         let request = JoinRequest { ticket: asker.invite_new(options)?.ticket };
@@ -66,16 +111,21 @@ pub(super) fn start(
             rates.push(records as f64 / began.elapsed().as_secs_f64());
         }
     }
-    report.samples("http.import", Unit::RecordsPerSecond, &rates);
-    whole(&asker, &others, nodes)?;
-    Ok(Federation { asker, others })
+    whole(&asker, &others)?;
+    Ok(Federation { asker, others, import_rates: rates })
 }
 
-async fn open(root: &Path) -> Result<FederatedMesh, Failure> {
-    let name = NodeName::new("asker").map_err(|error| broken("a name", error))?;
+/// Makes a node in this process and starts it.
+pub(super) async fn open(
+    root: &Path,
+    name: &str,
+    configure: &dyn Fn(&mut Config),
+) -> Result<FederatedMesh, Failure> {
+    let directory = root.join(name);
+    let name = NodeName::new(name).map_err(|error| broken("a name", error))?;
     let mut config = Config::new(name);
     config.mesh_listen = ([127, 0, 0, 1], 0).into();
-    let directory = root.join("asker");
+    configure(&mut config);
     FederatedMesh::init(&directory, &config)?;
     Ok(FederatedMesh::open(&directory).await?)
 }
@@ -97,7 +147,7 @@ async fn own_data(asker: &FederatedMesh, data: &Data, nodes: usize) -> Result<()
 }
 
 /// Waits until every node has a session with every other.
-fn whole(asker: &FederatedMesh, others: &[Node], nodes: usize) -> Result<(), Failure> {
+pub(super) fn whole(asker: &FederatedMesh, others: &[Node]) -> Result<(), Failure> {
     let began = Instant::now();
     loop {
         let active = |peer: &exo_federation::PeerView| peer.state == PeerState::Active;
@@ -106,13 +156,13 @@ fn whole(asker: &FederatedMesh, others: &[Node], nodes: usize) -> Result<(), Fai
             let status: Document<StatusDoc> = node.client.get("/v1/status")?;
             sessions.push(status.body.peers.active);
         }
-        if sessions.iter().all(|sessions| sessions + 1 == nodes) {
+        if sessions.iter().all(|sessions| *sessions == others.len()) {
             return Ok(());
         }
         if began.elapsed() > JOIN_WITHIN {
             return Err(Failure::new(
                 ErrorCode::Unreachable,
-                format!("the nodes have {sessions:?} sessions of {} each", nodes - 1),
+                format!("the nodes have {sessions:?} sessions of {} each", others.len()),
             ));
         }
         std::thread::sleep(LOOK_EVERY);
@@ -120,6 +170,6 @@ fn whole(asker: &FederatedMesh, others: &[Node], nodes: usize) -> Result<(), Fai
 }
 
 /// How long joining may take.
-const JOIN_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const JOIN_WITHIN: Duration = Duration::from_secs(60);
 /// How often it is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);

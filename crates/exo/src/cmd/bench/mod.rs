@@ -2,6 +2,9 @@
 
 mod cpu;
 mod crypto;
+mod data;
+mod federation;
+mod onion;
 mod query;
 mod report;
 
@@ -21,6 +24,8 @@ pub(crate) enum Command {
     Crypto(crypto::Args),
     /// Federated queries over node processes, beside each source's own search
     Query(query::Args),
+    /// Onion packets: building and unwrapping, relaying by a node process, queries through relays
+    Onion(onion::Args),
 }
 
 /// Runs a benchmark and prints its figures.
@@ -34,6 +39,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
             crypto::run(context, &args)?
         }
         Command::Query(args) => query::run(context, &args)?,
+        Command::Onion(args) => onion::run(context, &args)?,
     };
     report.print(&context.output)?;
     Ok(Exit::Ok)

@@ -24,6 +24,18 @@ pub(super) enum Unit {
     /// Records a second.
     #[serde(rename = "records/s")]
     RecordsPerSecond,
+    /// Onion packets a second.
+    #[serde(rename = "packets/s")]
+    PacketsPerSecond,
+    /// Milliseconds of a processor's time in a second.
+    #[serde(rename = "ms/s")]
+    MillisPerSecond,
+    /// Kibibytes a second.
+    #[serde(rename = "KiB/s")]
+    KibibytesPerSecond,
+    /// Processors kept busy.
+    #[serde(rename = "cores")]
+    Cores,
     /// One figure divided by another.
     #[serde(rename = "ratio")]
     Ratio,
@@ -55,6 +67,8 @@ pub(super) struct Report {
     figures: Vec<Figure>,
     #[serde(skip)]
     goals: Vec<Goal>,
+    #[serde(skip)]
+    remarks: Vec<String>,
 }
 
 /// What a figure should come to.
@@ -75,6 +89,7 @@ impl Report {
             params: Map::new(),
             figures: Vec::new(),
             goals: Vec::new(),
+            remarks: Vec::new(),
         }
     }
 
@@ -132,6 +147,11 @@ impl Report {
         self.goals.push(Goal { what: what.into(), found, at_most, unit });
     }
 
+    /// Adds a line that people see below the figures.
+    pub(super) fn remark(&mut self, text: impl Into<String>) {
+        self.remarks.push(text.into());
+    }
+
     /// Prints the figures: one document, or a table.
     pub(super) fn print(&self, output: &Output) -> Result<(), Failure> {
         if output.json {
@@ -151,6 +171,9 @@ impl Report {
             let unit = unit_name(goal.unit);
             let text = format!("goal {word}: {}, {found} of at most {most} {unit}", goal.what);
             output.line(&output.style(&text, style))?;
+        }
+        for remark in &self.remarks {
+            output.line(&output.style(remark, Style::Dim))?;
         }
         Ok(())
     }

@@ -68,6 +68,11 @@ impl Processes {
         self.held().closed
     }
 
+    /// The process of a node that runs.
+    pub(crate) fn id(&self, node: &Node) -> Option<u32> {
+        self.held().children.get(node.slot)?.as_ref().map(Child::id)
+    }
+
     /// Kills one with SIGKILL: it gets no chance to say goodbye.
     pub(crate) fn kill(&self, node: &Node) -> Result<(), Failure> {
         let mut held = self.held();
@@ -136,6 +141,16 @@ pub(crate) fn start(
     root: &Path,
     names: &[NodeName],
 ) -> Result<Vec<Node>, Failure> {
+    start_with(processes, root, names, &|_| ())
+}
+
+/// As [`start`], with something changed in every node's configuration.
+pub(crate) fn start_with(
+    processes: &Processes,
+    root: &Path,
+    names: &[NodeName],
+    configure: &dyn Fn(&mut Config),
+) -> Result<Vec<Node>, Failure> {
     let mut starting = Vec::with_capacity(names.len());
     for (slot, name) in names.iter().enumerate() {
         let data_dir = DataDir::new(root.join(name.as_str()));
@@ -144,6 +159,7 @@ pub(crate) fn start(
         config.mesh_listen.set_ip([127, 0, 0, 1].into());
         config.mesh_listen.set_port(0);
         config.api_listen.set_port(0);
+        configure(&mut config);
         init::make(&data_dir, &config)?;
         let ready = ready_path(&data_dir);
         processes.spawn(slot, &data_dir, &ready)?;

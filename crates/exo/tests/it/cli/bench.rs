@@ -49,12 +49,54 @@ fn query_measures_real_processes_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn onion_measures_packets_relays_and_queries_and_leaves_nothing_behind() {
+    let sizes = ["--rounds", "2", "--packets", "320", "--queries", "3", "--mix-queries", "2"];
+    let data = ["--records", "300", "--dims", "16", "--cover-for", "1s"];
+    let report = figures(&[&["onion"][..], &sizes, &data].concat());
+    assert_eq!((&report["bench"], &report["params"]["packets"]), (&"onion".into(), &320.into()));
+    for packet in ["8_kib", "16_kib"] {
+        for hops in 1..=5 {
+            let unwrap = figure(&report, &format!("unwrap.{packet}.{hops}_hops"), "us");
+            let build = figure(&report, &format!("build.{packet}.{hops}_hops"), "us");
+            assert!(unwrap < build * 4.0, "unwrapping is the lighter work: {unwrap} {build}");
+        }
+    }
+    figure(&report, "reply_layer.16_kib", "us");
+    figure(&report, "open.64_kib.3_hops", "us");
+    for reply in ["16_kib", "64_kib"] {
+        figure(&report, &format!("relay.reply_{reply}.saturated"), "packets/s");
+    }
+    let search = figure(&report, "source.search", "ms");
+    for hops in 1..=5 {
+        let whole = figure(&report, &format!("source.{hops}_hops"), "ms");
+        let over = found(&report, &format!("source.{hops}_hops.over_search"));
+        let over = over["p50"].as_f64().expect("a number");
+        assert!((whole - search - over).abs() < 1e-3, "{whole} {search} {over}");
+    }
+    for figures in ["link.ping", "source.direct", "source.3_hops.top_4", "mix.none.whole_query"] {
+        figure(&report, figures, "ms");
+    }
+    let held = figure(&report, "mix.200_ms.each_source", "ms");
+    assert!(held > 100.0, "three members hold a packet back 200 ms each: {held} ms");
+    figure(&report, "cover.60_per_minute.all_links_of_sender", "KiB/s");
+    if cfg!(target_os = "linux") {
+        let each = figure(&report, "relay.reply_16_kib.cpu", "us");
+        let rate = figure(&report, "relay.reply_16_kib.per_core", "packets/s");
+        assert!((rate * each / 1e6 - 1.0).abs() < 0.5, "one is the other's inverse: {rate} {each}");
+        figure(&report, "cover.none.cpu_of_node", "ms/s");
+        figure(&report, "cover.60_per_minute.cpu_of_node", "ms/s");
+    }
+}
+
+#[test]
 fn a_benchmark_that_could_not_mean_anything_is_refused() {
     for args in [
         &["crypto", "--rounds", "0"][..],
         &["query", "--nodes", "1"],
         &["query", "--records", "100", "--data", "x"],
         &["query", "--load-for", "1ms"],
+        &["onion", "--packets", "1"],
+        &["onion", "--cover-for", "10ms"],
     ] {
         let output = exo().arg("bench").args(args).output().expect("runs");
         assert_eq!(output.status.code(), Some(2), "{args:?}");

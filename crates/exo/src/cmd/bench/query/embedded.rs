@@ -10,8 +10,8 @@ use exo_substrate::{OpenOptions, SearchRequest, SubstrateError, SubstrateInstanc
 use exo_types::QueryTarget;
 
 use super::super::broken;
+use super::super::data::Data;
 use super::super::report::{Report, Unit};
-use super::data::Data;
 use super::{TOP, WARM_UP};
 use crate::exit::Failure;
 

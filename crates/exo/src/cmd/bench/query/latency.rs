@@ -7,9 +7,9 @@ use exo_types::{FederationScope, QuerySpec, QueryTarget};
 use tokio::runtime::Runtime;
 
 use super::super::broken;
+use super::super::data::Data;
+use super::super::federation::Federation;
 use super::super::report::{Report, Unit, percentile};
-use super::data::Data;
-use super::federation::Federation;
 use super::{TOP, WARM_UP};
 use crate::api::dto::query::{QueryDoc, QueryRequest, ScopeDoc};
 use crate::cmd::demo::fleet::Node;
@@ -86,7 +86,7 @@ fn once(
     federation: &Federation,
     target: &QueryTarget,
 ) -> Result<(), Failure> {
-    let Federation { asker, others } = federation;
+    let Federation { asker, others, .. } = federation;
     taken.local.resize_with(others.len() + 1, Vec::new);
     // What a source takes is its own figure: the way to it through the API is not in it.
     let own = || runtime.block_on(ask(asker, FederationScope::Local, target));

@@ -9,10 +9,10 @@ use exo_types::{FederationScope, QuerySpec};
 use tokio::task::JoinSet;
 
 use super::super::broken;
+use super::super::data::Data;
+use super::super::federation::Federation;
 use super::super::report::{Report, Unit};
 use super::TOP;
-use super::data::Data;
-use super::federation::Federation;
 use crate::exit::Failure;
 
 /// One answered query.

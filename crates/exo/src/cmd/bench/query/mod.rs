@@ -4,25 +4,20 @@
 //! figures; the others are `exo serve` as people run it. What a source takes for its own search is
 //! measured in the same run, between the federated queries.
 
-mod data;
 mod embedded;
-mod federation;
 mod latency;
 mod load;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use exo_federation::ErrorCode;
 use exo_types::limits::DIMENSIONS_MAX;
 
-use super::report::Report;
-use super::within;
+use super::federation::Stage;
+use super::report::{Report, Unit};
+use super::{data, federation, within};
 use crate::cmd::Context;
-use crate::cmd::demo::fleet::{EndOnDrop, Processes};
 use crate::exit::Failure;
-use crate::signals::{Stopped, exit_on_signal};
 use crate::span;
 
 /// Arguments of `exo bench query`.
@@ -52,29 +47,11 @@ pub(crate) struct Args {
 /// Measures.
 pub(super) fn run(context: &Context, args: &Args) -> Result<Report, Failure> {
     let output = &context.output;
-    let root = tempfile::Builder::new()
-        .prefix("exo-bench-")
-        .tempdir()
-        .map_err(|error| Failure::new(ErrorCode::Io, format!("a temporary directory: {error}")))?
-        .keep();
-    let processes = Processes::new(Some(root.clone()));
-    let _end = EndOnDrop(processes.clone());
-    let ending = processes.clone();
-    exit_on_signal(
-        *output,
-        Arc::new(move || {
-            ending.end();
-            Stopped::Early
-        }),
-    )?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(ErrorCode::Io, format!("runtime: {error}")))?;
-
+    let stage = Stage::set(*output)?;
+    let (root, runtime) = (&stage.root, &stage.runtime);
     let data = match &args.data {
         Some(directory) => data::files(directory)?,
-        None => data::made_up(&root, args.nodes, args.records, args.dims)?,
+        None => data::made_up(root, args.nodes, args.records, args.dims)?,
     };
     let mut report = Report::new("query");
     report.param("nodes", args.nodes);
@@ -86,13 +63,13 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Report, Failure> {
     report.param("cpus", std::thread::available_parallelism().map_or(1, usize::from));
 
     output.note("One collection of all records, embedded …");
-    let records = runtime.block_on(embedded::measure(&mut report, &root, &data, args.queries))?;
+    let records = runtime.block_on(embedded::measure(&mut report, root, &data, args.queries))?;
     report.param("records", records);
     output.note("Nodes start, join and import …");
-    let federation =
-        federation::start(&mut report, context, &runtime, &processes, &root, &data, args.nodes)?;
+    let federation = federation::start(&stage, context, &data, args.nodes, &|_| ())?;
+    report.samples("http.import", Unit::RecordsPerSecond, &federation.import_rates);
     output.note("Queries, one at a time …");
-    latency::measure(&mut report, &runtime, &federation, &data, args.queries)?;
+    latency::measure(&mut report, runtime, &federation, &data, args.queries)?;
     output.note("Queries, many at a time …");
     runtime.block_on(load::measure(&mut report, &federation, &data, args.load_for))?;
     runtime.block_on(federation.asker.shutdown());
