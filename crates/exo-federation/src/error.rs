@@ -106,6 +106,9 @@ codes! {
     NoPath = "no-path", true,
         "There are too few relays for a path of so many members.",
         "Lower `--max-hops`, wait until more members are reached, or see `[onion]` in the configuration.";
+    ProofInvalid = "proof-invalid", false,
+        "The proof does not show that the entry was committed by the members that the policy names.",
+        "The message begins with the reason's code; docs/protocol/proof.md lists them. Ask for the proof again.";
     Busy = "busy", true,
         "The node works at its bound.",
         "Try again in a moment.";

@@ -96,6 +96,7 @@ pub use view::{
 };
 
 pub use exo_crypto::{PostQuantumKeypair, SharedSecret, content_hash};
+pub use exo_log::{CommitProof, Policy as ProofPolicy, ProofError, VerifiedCommit};
 pub use exo_node::capability::{Capability, CapabilitySet};
 pub use exo_node::question::AnswerSet;
 pub use exo_node::token::FederationToken;

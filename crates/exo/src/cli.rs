@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Import(cmd::import::Args),
     /// Ask the federation
     Query(cmd::query::Args),
+    /// Check a commit proof offline: no node, no configuration, no network
+    Verify(cmd::verify::Args),
     /// Measure this machine: cryptography, or queries over a federation of processes
     #[command(subcommand)]
     Bench(cmd::bench::Command),

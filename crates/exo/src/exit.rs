@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     Denied = 5,
     /// No node, or a peer, could be reached.
     Unreachable = 6,
+    /// A proof does not hold.
+    ProofInvalid = 7,
     /// Stopped by a signal.
     Interrupted = 130,
 }
@@ -47,6 +49,7 @@ impl Exit {
             | C::OriginRefused
             | C::KeyPermissions => Self::Denied,
             C::Unreachable | C::NodeNotRunning => Self::Unreachable,
+            C::ProofInvalid => Self::ProofInvalid,
             C::Interrupted => Self::Interrupted,
             _ => Self::Failure,
         }

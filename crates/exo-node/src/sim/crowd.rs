@@ -233,7 +233,7 @@ impl Crowd {
             for _ in 0..self.options.draws {
                 let target = (at + 1 + self.rng.below(members - 1)) % members;
                 let target = self.nodes[target].me;
-                let path = self.nodes[at].path_to(clock(self.now), target, hops, &none);
+                let path = self.drive(at, |node, now| node.path_to(now, target, hops, &none))?;
                 for (position, peer) in path.map_err(bad)?.iter().take(hops - 1).enumerate() {
                     positions[position][self.places[peer]] += 1;
                 }

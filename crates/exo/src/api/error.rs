@@ -107,9 +107,8 @@ const fn status_of(code: ErrorCode) -> StatusCode {
         | C::JoinInProgress => StatusCode::CONFLICT,
         C::TicketExpired => StatusCode::GONE,
         C::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        C::NoPath => StatusCode::SERVICE_UNAVAILABLE,
         C::Unreachable => StatusCode::BAD_GATEWAY,
-        C::Busy | C::TooFewSources => StatusCode::SERVICE_UNAVAILABLE,
+        C::Busy | C::TooFewSources | C::NoPath => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

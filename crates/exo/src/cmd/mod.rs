@@ -15,6 +15,7 @@ pub(crate) mod peers;
 pub(crate) mod query;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod verify;
 
 use crate::client::Client;
 use crate::exit::Failure;
