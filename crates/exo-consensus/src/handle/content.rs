@@ -27,19 +27,14 @@ impl<L: Ledger> Replica<L> {
         if epoch != self.state.epoch {
             return;
         }
-        let places: Vec<Sequence> = self
-            .missing()
-            .filter(|(_, digest)| *digest == batch.digest())
-            .map(|(sequence, _)| sequence)
-            .collect();
-        if places.is_empty() {
-            return;
+        if !self.lacking(batch.digest()).is_empty() {
+            self.keep_batch(batch);
         }
-        self.keep_batch(batch);
-        for sequence in places {
-            self.accept(sequence);
-            self.advance(sequence);
-        }
+    }
+
+    /// Places whose batch of this name is not here.
+    pub(crate) fn lacking(&self, digest: Digest) -> Vec<Sequence> {
+        self.missing().filter(|(_, named)| *named == digest).map(|(sequence, _)| sequence).collect()
     }
 
     /// Asks for everything that is missing.
@@ -53,7 +48,7 @@ impl<L: Ledger> Replica<L> {
     }
 
     /// Places whose proposed or committed batch is named and not here.
-    fn missing(&self) -> impl Iterator<Item = (Sequence, Digest)> + '_ {
+    pub(crate) fn missing(&self) -> impl Iterator<Item = (Sequence, Digest)> + '_ {
         self.slots.iter().flat_map(|(sequence, slot)| {
             let committed = slot.committed.filter(|_| *sequence > self.state.executed);
             let proposed = slot.proposal.filter(|(view, _)| *view == self.view);

@@ -66,12 +66,20 @@ impl<L: Ledger> Replica<L> {
         self.broadcast(Message::Prepare(Vote { epoch, view, sequence, digest }));
     }
 
-    /// Keeps a batch's content, and journals it for the records that will name it.
+    /// Keeps a batch's content, and journals it for the records that will name it. Other places may
+    /// have waited for the same content.
     pub(crate) fn keep_batch(&mut self, batch: Arc<CheckedBatch>) {
-        if !self.batches.contains_key(&batch.digest()) {
-            self.outbox.record(Record::Batch(batch.to_batch()));
-            self.pending.assign(batch.bundles());
-            self.batches.insert(batch.digest(), batch);
+        let digest = batch.digest();
+        if self.batches.contains_key(&digest) {
+            return;
+        }
+        let waited: Vec<Sequence> = self.lacking(digest);
+        self.outbox.record(Record::Batch(batch.to_batch()));
+        self.pending.assign(batch.bundles());
+        self.batches.insert(digest, batch);
+        for sequence in waited {
+            self.accept(sequence);
+            self.advance(sequence);
         }
     }
 

@@ -46,6 +46,8 @@ impl<L: Ledger> Replica<L> {
         if self.phase != Phase::Active
             || self.state.turn.is_some()
             || self.stable.sequence > self.state.executed
+            // What a new view proposes again may hold the very requests that wait here.
+            || self.missing().next().is_some()
         {
             return;
         }

@@ -274,6 +274,10 @@ impl World {
         match effect {
             Effect::Persist { record, .. } => {
                 self.check_record(host, &record)?;
+                if self.log.is_some() {
+                    let line = shorten(format!("{record:?}"));
+                    self.trace(host, "writes", || line);
+                }
                 self.hosts[host].disk.write(record);
             }
             Effect::Rotate { records, .. } => {

@@ -1,8 +1,11 @@
 //! Replicas from outside: bugs that others shipped, restarts at every effect, frozen encodings, seeds.
 
+mod frozen;
 mod lab;
+mod model;
 mod ordering;
 mod restarts;
+mod samples;
 mod seeds;
 mod shipped_checkpoints;
 mod shipped_crashes;
