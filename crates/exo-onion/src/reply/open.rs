@@ -1,4 +1,4 @@
-//! The asker's side of a reply: strip, try every depth, put together.
+//! The asker's side of a reply: find who speaks, strip its layers, put together.
 
 use std::fmt;
 
@@ -125,21 +125,37 @@ impl ReplyKeys {
         Ok(Some(Reply { from, outcome }))
     }
 
-    /// Strips layer by layer and tries the key of each depth, up to the one that has spoken.
+    /// Finds who speaks: the farthest hop that may, which nearly always does, or one before it that gave
+    /// up, by stripping layer by layer and trying the key of each depth.
     fn find(&self, chunk: &mut [u8]) -> Option<(usize, Zeroizing<Vec<u8>>)> {
-        let last = self.speaker.unwrap_or(self.hops.len());
-        let mut text = Zeroizing::new(vec![0; self.class.text_bytes()]);
-        for (depth, hop) in self.hops.iter().enumerate().take_while(|(depth, _)| *depth <= last) {
-            let (sealed, tag) = chunk.split_at(chunk.len().checked_sub(CHUNK_TAG_BYTES)?);
-            let nonce = nonce(u32::from(self.next));
-            let aad = Aad::from(self.class.aad(self.next));
-            let cipher = cipher(hop.keys.end.expose());
-            if cipher.open_separate_gather(nonce, aad, sealed, tag, &mut text).is_ok() {
+        let last = self.speaker.unwrap_or(self.hops.len().checked_sub(1)?);
+        let mut stripped = chunk.to_vec();
+        self.hops.iter().take(last).for_each(|hop| self.strip(hop, &mut stripped));
+        if let Some(text) = self.unseal(last, &stripped) {
+            return Some((last, text));
+        }
+        for (depth, hop) in self.hops.iter().enumerate().take(last) {
+            if let Some(text) = self.unseal(depth, chunk) {
                 return Some((depth, text));
             }
-            apply(hop.keys.layer.expose(), u32::from(self.next), chunk);
+            self.strip(hop, chunk);
         }
         None
+    }
+
+    fn strip(&self, hop: &Hop, chunk: &mut [u8]) {
+        apply(hop.keys.layer.expose(), u32::from(self.next), chunk);
+    }
+
+    /// The text of a chunk that the hop at this depth sealed.
+    fn unseal(&self, depth: usize, chunk: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let mut text = Zeroizing::new(vec![0; self.class.text_bytes()]);
+        let (sealed, tag) = chunk.split_at(chunk.len().checked_sub(CHUNK_TAG_BYTES)?);
+        let nonce = nonce(u32::from(self.next));
+        let aad = Aad::from(self.class.aad(self.next));
+        let cipher = cipher(self.hops.get(depth)?.keys.end.expose());
+        cipher.open_separate_gather(nonce, aad, sealed, tag, &mut text).ok()?;
+        Some(text)
     }
 
     /// Erases the keys and what was said.
