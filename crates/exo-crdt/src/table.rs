@@ -15,6 +15,27 @@ use serde::{Deserialize, Deserializer};
 /// The hash function of every table.
 pub(crate) type State = SeedableRandomState;
 
+/// A set with the one hash function.
+pub(crate) type Set<T> = std::collections::HashSet<T, OneState>;
+
+/// The one hash function, as a default.
+#[derive(Clone, Debug)]
+pub(crate) struct OneState(State);
+
+impl Default for OneState {
+    fn default() -> Self {
+        Self(state())
+    }
+}
+
+impl std::hash::BuildHasher for OneState {
+    type Hasher = <State as std::hash::BuildHasher>::Hasher;
+
+    fn build_hasher(&self) -> Self::Hasher {
+        self.0.build_hasher()
+    }
+}
+
 /// The one hash function.
 pub(crate) fn state() -> State {
     SeedableRandomState::with_seed(0x6578_6f2d_6372_6474, SharedSeed::global_random())

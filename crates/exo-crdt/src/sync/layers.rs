@@ -24,18 +24,33 @@ pub struct Layer {
 impl Layer {
     /// Layer `number` of a set's table, of so many cells.
     pub fn of(set: &ShortSet, number: usize, cells: usize) -> Self {
+        Self::several(set, number..number + 1, cells)
+            .pop()
+            .unwrap_or(Self { shorts: vec![], checks: vec![] })
+    }
+
+    /// Several layers, in one walk over the set.
+    pub(crate) fn several(
+        set: &ShortSet,
+        numbers: std::ops::Range<usize>,
+        cells: usize,
+    ) -> Vec<Self> {
         let cells = cells.clamp(1, SYNC_LAYER_CELLS_MAX);
-        let mut packed = vec![Cell::default(); cells];
-        for short in &set.shorts {
-            packed[place(*short, number, cells)].toggle(*short, check(*short));
-        }
-        let (shorts, checks) = packed.into_iter().map(|cell| (cell.short, cell.check)).unzip();
-        Self { shorts, checks }
+        let mut layers = vec![vec![Cell::default(); cells]; numbers.len()];
+        toggle_all(set, numbers.start, &mut layers);
+        let unzip =
+            |cells: Vec<Cell>| cells.into_iter().map(|cell| (cell.short, cell.check)).unzip();
+        layers.into_iter().map(unzip).map(|(shorts, checks)| Self { shorts, checks }).collect()
     }
 
     /// Cells in the layer.
     pub fn cells(&self) -> usize {
         self.shorts.len()
+    }
+
+    fn to_cells(&self) -> Vec<Cell> {
+        let both = self.shorts.iter().zip(&self.checks);
+        both.map(|(short, check)| Cell { short: *short, check: *check }).collect()
     }
 
     /// The layer's encoding: all short ids, then all checks, big-endian.
@@ -68,23 +83,11 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Adds the other end's next layer: what both sets hold falls out of it.
-    pub fn push(&mut self, set: &ShortSet, theirs: &Layer) {
-        let number = self.layers.len();
-        let mut cells: Vec<_> = theirs
-            .shorts
-            .iter()
-            .zip(&theirs.checks)
-            .map(|(short, check)| Cell { short: *short, check: *check })
-            .collect();
-        if cells.is_empty() {
-            return;
-        }
-        let len = cells.len();
-        for short in &set.shorts {
-            cells[place(*short, number, len)].toggle(*short, check(*short));
-        }
-        self.layers.push(cells);
+    /// Adds the other end's next layers: what both sets hold falls out of them.
+    pub fn push(&mut self, set: &ShortSet, theirs: &[Layer]) {
+        let first = self.layers.len();
+        self.layers.extend(theirs.iter().filter(|layer| layer.cells() > 0).map(Layer::to_cells));
+        toggle_all(set, first, &mut self.layers[first..]);
     }
 
     /// Layers so far.
@@ -130,10 +133,10 @@ impl Decoder {
 /// 20 although the estimate is rough; `None` when the difference is too large for a table.
 ///
 /// With three cells an item a difference decodes from 1.22 cells an item on, small ones from about 1.5;
-/// the rest is for an estimate that is 1.7 standard deviations too low.
+/// the rest is for an estimate that is two standard deviations too low.
 pub fn cells_for(estimate: u64) -> Option<usize> {
     let estimate = usize::try_from(estimate).ok()?;
-    let cells = estimate.checked_mul(55)? / 100 + (estimate.isqrt() * 11) / 10 + 3;
+    let cells = estimate.checked_mul(55)? / 100 + (estimate.isqrt() * 8) / 10 + 3;
     (cells <= SYNC_LAYER_CELLS_MAX).then_some(cells)
 }
 
@@ -161,6 +164,17 @@ impl Cell {
     /// Whether one item is alone in the cell: its check is right and it belongs there.
     fn is_single(&self, layer: usize, at: usize, cells: usize) -> bool {
         self.check == check(self.short) && place(self.short, layer, cells) == at
+    }
+}
+
+/// Puts every item of a set into the layers, or takes it out: layers from number `first` on.
+fn toggle_all(set: &ShortSet, first: usize, layers: &mut [Vec<Cell>]) {
+    for short in &set.shorts {
+        let check = check(*short);
+        for (number, cells) in (first..).zip(layers.iter_mut()) {
+            let place = place(*short, number, cells.len());
+            cells[place].toggle(*short, check);
+        }
     }
 }
 
@@ -199,9 +213,7 @@ mod tests {
     fn layers_decode_to_the_difference_of_both_sides() {
         let (a, b) = (set(0..5000), set(40..5050));
         let mut decoder = Decoder::default();
-        for number in 0..FIRST_LAYERS {
-            decoder.push(&a, &Layer::of(&b, number, 69));
-        }
+        decoder.push(&a, &Layer::several(&b, 0..FIRST_LAYERS, 69));
         let mut found = decoder.decode().expect("decodes");
         found.sort_unstable();
         let mut expected: Vec<_> =
@@ -219,7 +231,7 @@ mod tests {
                 let shorts: Vec<_> = (0..40).map(|i| mix(seed * 1000 + number * 40 + i)).collect();
                 // Every cell looks like a single item.
                 let checks = shorts.iter().map(|short| check(*short)).collect();
-                decoder.push(&a, &Layer { shorts, checks });
+                decoder.push(&a, &[Layer { shorts, checks }]);
             }
             assert_eq!(decoder.decode(), None);
         }

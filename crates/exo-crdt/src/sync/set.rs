@@ -16,6 +16,7 @@ use super::SyncError;
 use super::layers::{CELL_BYTES, Decoder, FIRST_LAYERS, Layer, cells_for};
 use super::ranges::{self, Range, Ranges};
 use super::short::{LinkSecret, Nonce, SKETCH_COUNTERS, ShortSet, Sketch, SyncKey};
+use crate::table;
 
 /// What the answerer says first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,9 +151,16 @@ impl SetSync {
     /// Items of this end that short ids of a want-list name, by their first four bytes; more than one
     /// when they begin alike.
     pub fn wanted(&self, wants: &[u32]) -> Vec<usize> {
-        let wants: std::collections::HashSet<_> = wants.iter().copied().collect();
-        let shorts = self.set.iter().flat_map(|set| set.shorts.iter().enumerate());
-        shorts.filter(|(_, short)| wants.contains(&prefix(**short))).map(|(at, _)| at).collect()
+        let sieve = Sieve::new(wants.iter().copied());
+        let wants: table::Set<u32> = wants.iter().copied().collect();
+        let wanted = |short: &u64| sieve.may_hold(*short) && wants.contains(&prefix(*short));
+        self.places(wanted)
+    }
+
+    /// The places of this end's items whose short ids are asked for.
+    fn places(&self, asked: impl Fn(&u64) -> bool) -> Vec<usize> {
+        let shorts = self.set.iter().flat_map(|set| &set.shorts);
+        shorts.enumerate().filter(|(_, short)| asked(short)).map(|(at, _)| at).collect()
     }
 
     /// The short id of an item under the present key; `None` before there is one.
@@ -175,9 +183,8 @@ impl SetSync {
         if cells == 0 || sent + count > SYNC_LAYERS_MAX {
             return Err(SyncError::Unexpected);
         }
-        let set = self.set()?;
-        let layer = |number| LayerBytes(Layer::of(set, number, cells).to_bytes());
-        let layers = (sent..sent + count).map(layer).collect();
+        let layers = Layer::several(self.set()?, sent..sent + count, cells);
+        let layers = layers.iter().map(|layer| LayerBytes(layer.to_bytes())).collect();
         self.sent = (cells, sent + count);
         Ok(SetMessage::Layers(layers))
     }
@@ -185,12 +192,12 @@ impl SetSync {
     fn decode(&mut self, layers: &[LayerBytes], nonce: Nonce) -> Result<SetStep, SyncError> {
         let mut decoder = std::mem::take(&mut self.decoder);
         let set = self.set()?;
-        for LayerBytes(bytes) in layers {
-            if decoder.layers() == SYNC_LAYERS_MAX {
-                return Err(SyncError::Unexpected);
-            }
-            decoder.push(set, &Layer::from_bytes(bytes).ok_or(SyncError::Unexpected)?);
+        if decoder.layers() + layers.len() > SYNC_LAYERS_MAX {
+            return Err(SyncError::Unexpected);
         }
+        let theirs = layers.iter().map(|LayerBytes(bytes)| Layer::from_bytes(bytes));
+        let theirs: Vec<_> = theirs.collect::<Option<_>>().ok_or(SyncError::Unexpected)?;
+        decoder.push(set, &theirs);
         if decoder.layers() == 0 {
             return Err(SyncError::Unexpected);
         }
@@ -212,13 +219,12 @@ impl SetSync {
 
     /// Tells what only this end has from what only the other has.
     fn split(&self, found: &[u64]) -> SetStep {
-        let mut theirs: std::collections::HashSet<_> = found.iter().copied().collect();
-        let mut mine = Vec::new();
-        if let Some(set) = &self.set {
-            let own = set.shorts.iter().enumerate();
-            mine.extend(own.filter(|(_, short)| theirs.remove(short)).map(|(at, _)| at));
-        }
-        let mut theirs: Vec<_> = theirs.into_iter().collect();
+        let all: table::Set<u64> = found.iter().copied().collect();
+        let sieve = Sieve::new(found.iter().map(|short| prefix(*short)));
+        let mine = self.places(|short| sieve.may_hold(*short) && all.contains(short));
+        let shorts = self.set.as_ref().map_or(&[][..], |set| &set.shorts);
+        let own: table::Set<u64> = mine.iter().filter_map(|at| shorts.get(*at)).copied().collect();
+        let mut theirs: Vec<_> = all.difference(&own).copied().collect();
         theirs.sort_unstable();
         SetStep { send: None, mine, theirs, finished: true }
     }
@@ -240,9 +246,9 @@ impl SetSync {
         };
         let found = ranges.compare(theirs).map_err(SyncError::Malformed)?;
         self.ranges = Some(ranges);
-        let lacked: std::collections::HashSet<_> = found.mine.iter().copied().collect();
-        let own = self.set()?.shorts.iter().enumerate();
-        let mine = own.filter(|(_, short)| lacked.contains(short)).map(|(at, _)| at).collect();
+        let lacked: table::Set<u64> = found.mine.iter().copied().collect();
+        let sieve = Sieve::new(found.mine.iter().map(|short| prefix(*short)));
+        let mine = self.places(|short| sieve.may_hold(*short) && lacked.contains(short));
         let finished = found.answer.is_empty();
         let send = Some(SetMessage::Ranges(found.answer));
         Ok(SetStep { send, mine, theirs: found.theirs, finished })
@@ -258,6 +264,23 @@ impl SetMessage {
             Self::Rekey(opening) => bound(opening.sketch.len(), SKETCH_BYTES),
             Self::Ranges(ranges) => ranges::check(ranges),
         }
+    }
+}
+
+/// A quick no for most of a large set: a bit for the first 16 of each short id that is looked for.
+struct Sieve(Vec<u64>);
+
+impl Sieve {
+    fn new(prefixes: impl Iterator<Item = u32>) -> Self {
+        let mut bits = vec![0; 1 << 10];
+        for prefix in prefixes {
+            bits[(prefix >> 22) as usize] |= 1 << (prefix >> 16 & 63);
+        }
+        Self(bits)
+    }
+
+    fn may_hold(&self, short: u64) -> bool {
+        self.0[(short >> 54) as usize] >> (short >> 48 & 63) & 1 == 1
     }
 }
 
