@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use exo_crypto::SIGNATURE_BYTES;
 use exo_onion::{PathError, ReplyClass, ReplyError, ReplyFailure, ReplyOutcome};
-use exo_types::limits::ONION_ATTEMPTS_MAX;
+use exo_types::limits::{HIT_TEXT_BYTES_MAX, ONION_ATTEMPTS_MAX};
 use exo_types::{
     CodecError, Now, PeerId, QueryId, QuerySpec, SignedAnswer, SourceStatus, TermStats, Wire,
 };
@@ -15,6 +16,7 @@ use crate::flow::CallKind;
 use crate::flow::link::Link;
 use crate::flow::query::{Phase, QueryError};
 use crate::flow::route::{Parcel, Sent};
+use crate::flow::unknown::ANSWER_SET_BYTES;
 use crate::merge::lie;
 use crate::node::Timer;
 use crate::question::{Question, Reply};
@@ -88,7 +90,7 @@ impl Node {
     pub(super) fn ask_unknown(&mut self, now: Now, id: QueryId, peer: PeerId) {
         let Some(query) = self.queries.get(&id) else { return };
         let (Some(route), Some(source)) = (query.route, query.sources.get(&peer)) else { return };
-        let (phase, tried) = (query.phase, source.tried.clone());
+        let (phase, tried, large) = (query.phase, source.tried.clone(), source.large);
         let terms = query.terms();
         let content = question(&query.spec, phase, terms.as_ref())
             // Statistics that make it too long for a packet are done without.
@@ -105,7 +107,7 @@ impl Node {
         };
         let parcel = Parcel {
             content: Some(&content),
-            reply: reply_class(phase, top_k),
+            reply: if large { ReplyClass::Large } else { self.reply_class(phase, top_k) },
             mix: route.mix,
             kind: CallKind::Question { query: id, peer, phase },
             timeout: left,
@@ -147,7 +149,7 @@ impl Node {
         result: Result<Response, CallFailure>,
     ) {
         let Some(sent) = self.sent.remove(&call) else { return };
-        let hash = sent.question;
+        let (hash, class) = (sent.question, sent.keys.class());
         let outcome = self.open_reply(now, sent, peer, result);
         let open = self
             .queries
@@ -157,7 +159,9 @@ impl Node {
             return;
         }
         match outcome {
-            Outcome::Reply(reply) => self.question_replied(now, id, peer, (phase, hash), reply),
+            Outcome::Reply(reply) => {
+                self.question_replied(now, id, peer, (phase, hash, class), reply)
+            }
             Outcome::Failure(failure) => {
                 let (status, detail) = refused(failure);
                 self.settle(now, id, peer, status, detail.to_owned(), Vec::new());
@@ -237,7 +241,7 @@ impl Node {
         now: Now,
         id: QueryId,
         peer: PeerId,
-        (phase, hash): (Phase, [u8; 32]),
+        (phase, hash, class): (Phase, [u8; 32], ReplyClass),
         reply: Reply,
     ) {
         let failed = |detail: &str| (SourceStatus::Failed, detail.to_owned());
@@ -258,13 +262,12 @@ impl Node {
                         match lie(&answer.legs, &spec.target, spec.top_k) {
                             None => {
                                 let signed = signed.to_wire().ok().map(SignedAnswer);
-                                return self.signed_answer(
-                                    now,
-                                    id,
-                                    peer,
-                                    answer.into_inner(),
-                                    signed,
-                                );
+                                let trimmed = answer.trimmed && class != ReplyClass::Large;
+                                let answer = answer.into_inner();
+                                return match trimmed && self.ask_for_more(now, id, peer) {
+                                    true => (),
+                                    false => self.signed_answer(now, id, peer, answer, signed),
+                                };
                             }
                             Some(what) => failed(what),
                         }
@@ -286,12 +289,50 @@ impl Node {
         answer: crate::question::AnswerSet,
         signed: Option<SignedAnswer>,
     ) {
+        let top_k = self.queries.get(&id).map_or(1, |query| query.spec.top_k);
+        if let Some(signed) = &signed {
+            self.learn_result_bytes(signed, top_k);
+        }
         let source = self.queries.get_mut(&id).and_then(|query| query.sources.get_mut(&peer));
         if let Some(source) = source {
             source.signed = signed;
         }
         let detail = if answer.trimmed { TRIMMED } else { "" };
         self.settle(now, id, peer, SourceStatus::Answered, detail.to_owned(), answer.legs);
+    }
+
+    /// The smallest reply in which the answer is likely to have room, by the answers of late.
+    fn reply_class(&self, phase: Phase, top_k: usize) -> ReplyClass {
+        let medium = ReplyClass::Medium.answer_bytes_max().saturating_sub(ANSWER_SET_BYTES);
+        let expected = match self.result_bytes {
+            0 => RESULT_BYTES_LONG,
+            known => known + known / 4,
+        };
+        match phase {
+            Phase::Search if top_k.saturating_mul(expected) > medium => ReplyClass::Large,
+            Phase::Search | Phase::Terms => ReplyClass::Medium,
+        }
+    }
+
+    /// Takes note of how long an answer was. What is shorter counts little by little.
+    fn learn_result_bytes(&mut self, signed: &SignedAnswer, top_k: usize) {
+        let bytes = signed.0.len().saturating_sub(SIGNATURE_BYTES) / top_k.max(1) + 1;
+        self.result_bytes = bytes.max(self.result_bytes - self.result_bytes / 8);
+    }
+
+    /// An answer was cut short for want of room: asks for it in the longest reply. `false` where no
+    /// packet is left for that.
+    fn ask_for_more(&mut self, now: Now, id: QueryId, peer: PeerId) -> bool {
+        let source = self.queries.get_mut(&id).and_then(|query| query.sources.get_mut(&peer));
+        match source.filter(|source| source.attempts < ONION_ATTEMPTS_MAX) {
+            Some(source) => {
+                source.large = true;
+                self.result_bytes = RESULT_BYTES_LONG;
+                self.ask_unknown(now, id, peer);
+                true
+            }
+            None => false,
+        }
     }
 
     /// A packet came to nothing: another one over another path, at once or after a pause, or the end.
@@ -320,9 +361,11 @@ impl Node {
             query.open().filter(|p| *p != self.me).filter_map(|p| owes(&p)).collect();
         if !late.is_empty() {
             self.doubt_silent(now, id, route);
-        }
-        for peer in late {
-            self.ask_unknown(now, id, peer);
+            for peer in late {
+                self.ask_unknown(now, id, peer);
+            }
+            // Those that the new paths begin with are to be judged by then as well.
+            self.probe_first();
         }
         let at = now.mono + route.patience;
         if let Some(query) = self.queries.get_mut(&id)
@@ -334,8 +377,8 @@ impl Node {
         self.advance(now, id);
     }
 
-    /// Doubts the relays whose replies are overdue; the first of a path only where it has said nothing
-    /// at all since.
+    /// Doubts the relays whose replies are overdue: the first of a path where it has said nothing at all
+    /// since, otherwise those behind it.
     fn doubt_silent(&mut self, now: Now, id: QueryId, route: Route) {
         let mut silent = Vec::new();
         for (call, (_, kind)) in &self.calls {
@@ -344,11 +387,14 @@ impl Node {
             if now.mono.saturating_sub(sent.at) < route.patience {
                 continue;
             }
-            for (at, relay) in sent.path.iter().filter(|relay| *relay != peer).enumerate() {
-                let heard = self.links.get(relay).is_some_and(|link| link.last_heard > sent.at);
-                if at > 0 || !heard {
-                    silent.push(*relay);
-                }
+            let mut relays = sent.path.iter().filter(|relay| *relay != peer);
+            let Some(first) = relays.next() else { continue };
+            // Behind one that is silent itself nobody can be told from it: with all of them in doubt none
+            // would be, and the next path might begin at the same one.
+            if self.links.get(first).is_some_and(|link| link.last_heard > sent.at) {
+                silent.extend(relays);
+            } else {
+                silent.push(*first);
             }
         }
         self.doubt(now, silent);
@@ -376,15 +422,6 @@ fn question(
     question.to_wire()
 }
 
-/// The smallest reply in which the answer usually has room.
-fn reply_class(phase: Phase, top_k: usize) -> ReplyClass {
-    match phase {
-        Phase::Terms => ReplyClass::Medium,
-        Phase::Search if top_k <= MEDIUM_TOP_K_MAX => ReplyClass::Medium,
-        Phase::Search => ReplyClass::Large,
-    }
-}
-
 fn open(sent: &mut Sent, mut chunks: Vec<u8>) -> Result<Option<exo_onion::Reply>, ReplyError> {
     let mut reply = None;
     for chunk in chunks.chunks_mut(sent.keys.class().chunk_bytes()) {
@@ -407,8 +444,8 @@ pub(super) fn no_path(hops: usize, error: PathError) -> String {
 }
 
 const TRIMMED: &str = "its reply had no room for everything";
-/// Results that have room in a medium reply with long texts.
-const MEDIUM_TOP_K_MAX: usize = 4;
+/// Bytes of a result with a long text.
+const RESULT_BYTES_LONG: usize = HIT_TEXT_BYTES_MAX + 512;
 /// Packets that follow each other without a pause.
 const AT_ONCE: u8 = 2;
 /// How long a reply is waited for: an eighth of the deadline within these bounds.

@@ -81,8 +81,9 @@ impl Node {
         let doubted: BTreeSet<PeerId> = self.doubted(now);
         let both: Vec<PeerId> = tried.union(&doubted).copied().collect();
         let doubted: Vec<PeerId> = doubted.into_iter().collect();
+        let tried: Vec<PeerId> = tried.iter().copied().collect();
         let mut last = PathError::NoFirst;
-        for avoid in [both.as_slice(), doubted.as_slice(), &[]] {
+        for avoid in [both.as_slice(), doubted.as_slice(), tried.as_slice(), &[]] {
             // The first relays stay unless none of them will do; then one more is drawn.
             for _ in 0..2 {
                 let first: Vec<PeerId> =

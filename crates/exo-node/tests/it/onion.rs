@@ -221,3 +221,29 @@ fn the_first_relay_stays_the_same_across_a_restart() {
     }
     assert_eq!(firsts(&wires), before);
 }
+
+#[test]
+fn a_first_relay_that_falls_silent_is_passed_by_whatever_lies_behind_it() {
+    for behind in 0..7 {
+        let mut wires = Wires::federation(7);
+        // The relays behind the first are drawn anew for each question.
+        for _ in 0..behind {
+            ask(&mut wires, 0, by_vector(3));
+            wires.run();
+        }
+        wires.hosts.iter_mut().for_each(|host| host.events.clear());
+        ask(&mut wires, 0, by_vector(2));
+        wires.run();
+        let first = (1..7).max_by_key(|at| count(&wires, *at, PacketFate::Forwarded));
+        let first = first.expect("some relay is the first");
+        wires.crash(first);
+        ask(&mut wires, 0, by_vector(3));
+        wires.pass(Duration::from_millis(1_900));
+        let dead = wires.peer(first);
+        wires.pass(Duration::from_millis(200));
+        let others = answer(&wires, 0).sources.iter().filter(|source| source.peer != dead);
+        for source in others {
+            assert_eq!(source.status, SourceStatus::Answered, "{behind}: {source:?}");
+        }
+    }
+}
