@@ -68,6 +68,8 @@ pub(super) struct Source {
     pub(super) legs: Vec<Leg>,
     /// Its answer as it signed it.
     pub(super) signed: Option<SignedAnswer>,
+    /// Its answer had no room in a medium reply.
+    pub(super) large: bool,
     /// Relays that brought it packets.
     pub(super) tried: BTreeSet<PeerId>,
     pub(super) report: Option<SourceReport>,
@@ -437,6 +439,7 @@ impl Source {
             counted: false,
             legs: Vec::new(),
             signed: None,
+            large: false,
             tried: BTreeSet::new(),
             report: None,
         }

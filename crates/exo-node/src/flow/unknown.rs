@@ -151,4 +151,4 @@ impl Node {
 }
 
 /// Upper bound of what a signed answer takes beside its lists.
-const ANSWER_SET_BYTES: usize = SIGNATURE_BYTES + 128;
+pub(crate) const ANSWER_SET_BYTES: usize = SIGNATURE_BYTES + 128;

@@ -167,3 +167,22 @@ async fn a_neighbour_that_sends_too_many_packets_is_dropped_and_others_are_serve
     let answer = ask(&nodes[2], globally(by_vector(), 1)).await;
     assert_eq!(ids(&answer).len(), 4, "{:?}", answer.sources);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_answers_come_whole_after_short_ones_have_made_short_replies_usual() {
+    let federation = Federation::of(4).await;
+    one_moth_each(&federation.nodes).await;
+    let asker = federation.founder();
+    // Short answers: the next replies are asked for in the middle size.
+    for _ in 0..3 {
+        assert!(ask(asker, globally(by_vector(), 3)).await.complete);
+    }
+    let long = "a moth as long as an excerpt may be ".repeat(56);
+    let records = (0..10).map(|at| record(&format!("long:{at}"), &long, Some(&[1.0, at as f32])));
+    fill(&federation.nodes[2], spec("long", 2), records.collect()).await;
+    let direct = ask(asker, by_vector()).await;
+    for _ in 0..2 {
+        let global = ask(asker, globally(by_vector(), 3)).await;
+        assert_eq!(said(&global), said(&direct), "nothing is cut off");
+    }
+}
