@@ -10,10 +10,10 @@ use super::node::Node;
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) head: String,
-    pub(super) body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
@@ -60,7 +60,7 @@ pub(super) fn post(node: &Node, path: &str, body: &str) -> Answer {
 }
 
 /// Sends bytes and reads the answer to its end.
-pub(super) fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
+pub(crate) fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).expect("connects");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
     // The node may answer and close before it has read everything.
