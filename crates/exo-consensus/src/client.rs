@@ -215,9 +215,10 @@ impl<L: Ledger> Replica<L> {
         let live = self.client.sent.split_off(&next);
         let over = std::mem::replace(&mut self.client.sent, live);
         for (number, sent) in over {
-            let ours = batch.updates.iter().filter(|logged| {
-                logged.member == self.config.me && logged.number == number
-            });
+            let ours = batch
+                .updates
+                .iter()
+                .filter(|logged| logged.member == self.config.me && logged.number == number);
             let logged: Vec<&Update> = ours.map(|logged| &logged.update).collect();
             let updates = &sent.bundle.bundle().updates;
             if logged.len() != updates.len() || logged.iter().zip(updates).any(|(a, b)| *a != b) {

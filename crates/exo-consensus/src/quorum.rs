@@ -67,8 +67,12 @@ impl Quorum {
 
     /// The value that a quorum of these votes agrees on. There is at most one when each replica's vote
     /// is among them once.
-    pub fn agreed<T: Copy + PartialEq>(self, votes: impl Iterator<Item = T> + Clone) -> Option<T> {
-        votes.clone().find(|value| self.is_quorum(votes.clone().filter(|v| v == value).count()))
+    pub fn agreed<T: Copy + PartialEq>(
+        self,
+        votes: &(impl Iterator<Item = T> + Clone),
+    ) -> Option<T> {
+        let count = |value: T| votes.clone().filter(|vote| *vote == value).count();
+        votes.clone().find(|value| self.is_quorum(count(*value)))
     }
 
     /// The highest value that a correct replica has reached when each of these is one replica's: the
@@ -139,9 +143,9 @@ mod tests {
         fn faulty_votes_alone_never_agree(n in 4usize..=VOTERS_MAX, value in any::<u8>()) {
             let q = Quorum::of(n).expect("enough");
             let votes = |count: usize| std::iter::repeat_n(value, count);
-            prop_assert_eq!(q.agreed(votes(q.faults())), None);
-            prop_assert_eq!(q.agreed(votes(q.quorum() - 1)), None);
-            prop_assert_eq!(q.agreed(votes(q.quorum())), Some(value));
+            prop_assert_eq!(q.agreed(&votes(q.faults())), None);
+            prop_assert_eq!(q.agreed(&votes(q.quorum() - 1)), None);
+            prop_assert_eq!(q.agreed(&votes(q.quorum())), Some(value));
         }
 
         #[test]

@@ -89,6 +89,6 @@ fn select_at(
     quorum.is_quorum(empty).then_some(null)
 }
 
-fn prepared_at<'a>(change: &'a ViewChange, sequence: Sequence) -> Option<&'a Claim> {
+fn prepared_at(change: &ViewChange, sequence: Sequence) -> Option<&Claim> {
     change.prepared.iter().find(|claim| claim.sequence == sequence)
 }

@@ -52,7 +52,7 @@ impl Slot {
     /// What a quorum's COMMIT in one view is for. Every quorum that changes the view has a correct
     /// member of this one, which prepared it: it is committed whatever this replica has seen itself.
     pub(crate) fn decided(&self, quorum: Quorum) -> Option<Digest> {
-        quorum.agreed(self.commits.values().copied()).map(|(_, digest)| digest)
+        quorum.agreed(&self.commits.values().copied()).map(|(_, digest)| digest)
     }
 
     /// Notes in Q that we accepted this.

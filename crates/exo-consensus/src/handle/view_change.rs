@@ -47,8 +47,11 @@ impl<L: Ledger> Replica<L> {
     fn view_change(&self) -> ViewChange {
         let mut prepared = Vec::new();
         let mut accepted = Vec::new();
-        let claim =
-            |sequence: &Sequence, (view, digest): Ballot| Claim { sequence: *sequence, digest, view };
+        let claim = |sequence: &Sequence, (view, digest): Ballot| Claim {
+            sequence: *sequence,
+            digest,
+            view,
+        };
         let window: Vec<(&Sequence, &Slot)> =
             self.slots.iter().filter(|(sequence, _)| self.in_window(**sequence)).collect();
         for (sequence, slot) in window {

@@ -59,7 +59,9 @@ impl Checker {
         let at = sequence.0 as usize - 1;
         if let Some((agreed, _)) = self.agreed.get(at) {
             let same = agreed == batch;
-            return if same { Ok(()) } else {
+            return if same {
+                Ok(())
+            } else {
                 Err(Violation(format!(
                     "{id:?} commits another batch at {sequence}: {batch:?}, not {agreed:?}"
                 )))
@@ -126,7 +128,9 @@ impl World {
                 <= SUBMISSIONS_WAITING_MAX
                     + (BUNDLES_PENDING_PER_MEMBER_MAX + 1) * BUNDLE_UPDATES_MAX
             && load.waiting <= 2 * CONSENSUS_OUTBOX_MAX;
-        if within { Ok(()) } else {
+        if within {
+            Ok(())
+        } else {
             Err(Violation(format!("{:?} holds too much: {load:?}", node.id)))
         }
     }
@@ -253,7 +257,9 @@ impl World {
         let correct = self.hosts.iter().filter(|node| {
             node.honest()
                 && voters.seat(&node.id).is_some()
-                && node.executed.max(node.core.as_ref().map_or(Sequence::ZERO, |c| c.point().sequence))
+                && node
+                    .executed
+                    .max(node.core.as_ref().map_or(Sequence::ZERO, |c| c.point().sequence))
                     >= point.sequence
         });
         if correct.count() + liars.len() < voters.quorum().quorum() {

@@ -109,7 +109,7 @@ impl World {
     /// What a node really sends where its core wants to send this.
     pub(super) fn distort(&mut self, host: usize, to: &PeerId, message: &Message) -> Vec<Message> {
         let Some(liar) = &self.hosts[host].liar else { return vec![message.clone()] };
-        let half = to.as_bytes()[1] % 2 == 0;
+        let half = to.as_bytes()[1].is_multiple_of(2);
         match liar.kind {
             LiarKind::Silent if self.now > Duration::from_millis(300) => Vec::new(),
             LiarKind::Selective if half && self.rng.chance(900) => Vec::new(),
@@ -232,7 +232,9 @@ impl World {
             }
             Message::Status(status) => match rng.below(4) {
                 0 => status.view = View(status.view.0 ^ rng.between(0, 3)),
-                1 => status.executed = Sequence(status.executed.0.saturating_sub(rng.between(0, 9))),
+                1 => {
+                    status.executed = Sequence(status.executed.0.saturating_sub(rng.between(0, 9)));
+                }
                 2 => status.committed = rng.next() as u32,
                 _ => status.epoch = Epoch(status.epoch.0 + rng.between(0, 1)),
             },
@@ -268,11 +270,17 @@ impl World {
     pub(super) fn lie(&mut self, host: usize) -> Step {
         let wait = self.rng.micros(20_000, 500_000) * if self.storm { 1 } else { 4 };
         self.after(wait, Happening::Lie { host });
-        let Some(kind) = self.hosts[host].liar.as_ref().map(|liar| liar.kind) else { return Ok(()) };
+        let Some(kind) = self.hosts[host].liar.as_ref().map(|liar| liar.kind) else {
+            return Ok(());
+        };
         match kind {
             LiarKind::Replayer => self.replay(host),
             LiarKind::ForgedViewChange => {
-                if self.rng.chance(500) { self.false_view_change(host) } else { self.false_view(host) }
+                if self.rng.chance(500) {
+                    self.false_view_change(host);
+                } else {
+                    self.false_view(host);
+                }
             }
             LiarKind::Equivocator => self.two_requests(host),
             LiarKind::Amnesiac if self.rng.chance(300) => return self.forget(host),

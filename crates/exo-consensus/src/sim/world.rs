@@ -109,7 +109,8 @@ impl World {
         for what in [Happening::Submit, Happening::Fault] {
             self.after(Duration::from_millis(5), what);
         }
-        let liars: Vec<usize> = (0..self.hosts.len()).filter(|h| !self.hosts[*h].honest()).collect();
+        let liars: Vec<usize> =
+            (0..self.hosts.len()).filter(|h| !self.hosts[*h].honest()).collect();
         for host in liars {
             self.after(Duration::from_millis(10), Happening::Lie { host });
         }
@@ -164,7 +165,11 @@ impl World {
         match what {
             Happening::Arrives { host, from, message } => self.arrives(host, from, message),
             Happening::Answered { host, life, input } => {
-                if self.hosts[host].life == life { self.input(host, input) } else { Ok(()) }
+                if self.hosts[host].life == life {
+                    self.input(host, input)
+                } else {
+                    Ok(())
+                }
             }
             Happening::Wake { host, life } => {
                 if self.hosts[host].life != life {
@@ -183,7 +188,11 @@ impl World {
                 self.input(host, Input::Durable(number))
             }
             Happening::Restart { host } => {
-                if self.hosts[host].core.is_none() { self.start(host) } else { Ok(()) }
+                if self.hosts[host].core.is_none() {
+                    self.start(host)
+                } else {
+                    Ok(())
+                }
             }
             Happening::Submit => self.submit(),
             Happening::Fault => self.fault(),
@@ -227,7 +236,7 @@ impl World {
         let piece = matches!(message, Message::LogPiece(_));
         if self.log.is_some() {
             let line = format!("{message:?}");
-            self.trace(host, "hears", || format!("{} {}", from.short(), shorten(line)));
+            self.trace(host, "hears", || format!("{} {}", from.short(), shorten(&line)));
         }
         match check::<Tree>(from, message, &directory, &Tags) {
             Ok(checked) => {
@@ -258,7 +267,8 @@ impl World {
     fn carry_out(&mut self, host: usize, effects: Vec<Effect>) -> Step {
         let life = self.hosts[host].life;
         for effect in effects {
-            if self.storm && self.rng.chance(self.weather.crash_in_thousand) && self.rng.chance(30) {
+            if self.storm && self.rng.chance(self.weather.crash_in_thousand) && self.rng.chance(30)
+            {
                 self.crash(host);
                 return Ok(());
             }
@@ -275,7 +285,7 @@ impl World {
             Effect::Persist { record, .. } => {
                 self.check_record(host, &record)?;
                 if self.log.is_some() {
-                    let line = shorten(format!("{record:?}"));
+                    let line = shorten(&format!("{record:?}"));
                     self.trace(host, "writes", || line);
                 }
                 self.hosts[host].disk.write(record);
@@ -446,11 +456,8 @@ impl World {
     }
 }
 
-fn shorten(mut line: String) -> String {
-    if line.len() > 400 {
-        line.truncate(400);
-    }
-    line
+fn shorten(line: &str) -> String {
+    line.chars().take(400).collect()
 }
 
 /// How long the calm may last, simulated: several views of the longest patience.

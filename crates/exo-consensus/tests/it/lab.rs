@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use exo_consensus::sim::{Tags, Tree, cosign, sign};
 use exo_consensus::{
-    Archive, Blob, Certificate, Change, Checked, Config, Effect, Input, LoggedBatch,
-    Message, Record, Refused, Replica, Root, Start, Update, Voter, Voters, check, log_piece,
+    Archive, Blob, Certificate, Change, Checked, Config, Effect, Input, LoggedBatch, Message,
+    Record, Refused, Replica, Root, Start, Update, Voter, Voters, check, log_piece,
 };
 use exo_types::{Epoch, FederationId, PeerId};
 
@@ -157,10 +157,10 @@ impl Lab {
                     written = Some(number);
                     self.nodes[n].journal = records;
                 }
-                Effect::Send { to, message } => self.send(n, &[to], message),
+                Effect::Send { to, message } => self.send(n, &[to], &message),
                 Effect::Broadcast(message) => {
                     let to: Vec<PeerId> = self.nodes[n].voters.iter().map(|(_, v)| v.id).collect();
-                    self.send(n, &to, message);
+                    self.send(n, &to, &message);
                 }
                 Effect::Sign(statement) => {
                     let signed = sign(&id(n), &*statement).expect("signs");
@@ -176,7 +176,7 @@ impl Lab {
                 }
                 Effect::Serve { to, asked, certificate } => {
                     if let Some(piece) = log_piece(&self.nodes[n], asked, certificate) {
-                        self.send(n, &[to], Message::LogPiece(Box::new(piece)));
+                        self.send(n, &[to], &Message::LogPiece(Box::new(piece)));
                     }
                 }
                 Effect::Done { ticket, .. } => self.nodes[n].done.push(ticket),
@@ -194,7 +194,7 @@ impl Lab {
         }
     }
 
-    fn send(&mut self, from: usize, to: &[PeerId], message: Message) {
+    fn send(&mut self, from: usize, to: &[PeerId], message: &Message) {
         self.nodes[from].sent.push(message.clone());
         for to in to.iter().filter(|to| **to != id(from)) {
             if let Some(at) = self.nodes.iter().position(|node| node.id == *to) {
@@ -204,7 +204,12 @@ impl Lab {
     }
 
     /// Checks a message as if it came from a node.
-    pub(crate) fn checked(&self, from: usize, to: usize, message: Message) -> Result<Checked, Refused> {
+    pub(crate) fn checked(
+        &self,
+        from: usize,
+        to: usize,
+        message: Message,
+    ) -> Result<Checked, Refused> {
         check::<Tree>(id(from), message, &self.core(to).directory(), &Tags)
     }
 
@@ -267,7 +272,9 @@ impl Lab {
     /// The tickets that a node's log holds, batch by batch.
     pub(crate) fn contents(&self, n: usize) -> Vec<Vec<u64>> {
         let of = |update: &Update| match update {
-            Update::Data(content) => content.as_bytes().first_chunk().map(|b| u64::from_be_bytes(*b)),
+            Update::Data(content) => {
+                content.as_bytes().first_chunk().map(|b| u64::from_be_bytes(*b))
+            }
             _ => None,
         };
         let batch = |batch: &LoggedBatch| {
@@ -282,12 +289,15 @@ impl Lab {
         for node in &self.nodes {
             assert_eq!(node.log[..], longest.log[..node.log.len()], "{:?}", node.id);
         }
-        let mut all: Vec<u64> = longest.log.iter().flat_map(|batch| &batch.updates).filter_map(|l| {
-            match &l.update {
+        let mut all: Vec<u64> = longest
+            .log
+            .iter()
+            .flat_map(|batch| &batch.updates)
+            .filter_map(|l| match &l.update {
                 Update::Data(c) => c.as_bytes().first_chunk().map(|b| u64::from_be_bytes(*b)),
                 _ => None,
-            }
-        }).collect();
+            })
+            .collect();
         let count = all.len();
         all.sort_unstable();
         all.dedup();
@@ -324,4 +334,3 @@ impl Archive for Node {
         exo_consensus::sim::consistency(&leaves, old, new)
     }
 }
-

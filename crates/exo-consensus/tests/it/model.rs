@@ -214,8 +214,7 @@ fn batches() -> [Batch; 2] {
     [1u8, 2].map(|content| {
         let updates = vec![Update::Data(Blob::new(vec![content]).expect("short"))];
         let root = bundle_root(&updates);
-        let head =
-            BundleHead { federation: FEDERATION, member: id(0), number: 0, count: 1, root };
+        let head = BundleHead { federation: FEDERATION, member: id(0), number: 0, count: 1, root };
         let bundle = Bundle { head: sign(&id(0), &head).expect("signs"), updates };
         Batch { bundles: vec![Arc::new(bundle)] }
     })
@@ -247,8 +246,7 @@ fn model(leave: bool, second_view: bool) -> Pbft {
     let voters = Arc::new(Voters::new((0..4).map(|n| voter(n, 0)).collect()).expect("four"));
     let batches = batches();
     let digests = batches.each_ref().map(|batch| digest_of(&voters, batch));
-    let mut lies: Vec<Message> =
-        batches.iter().map(|b| Message::PrePrepare(proposal(b))).collect();
+    let mut lies: Vec<Message> = batches.iter().map(|b| Message::PrePrepare(proposal(b))).collect();
     let sequence = Sequence(1);
     let views = if second_view { 0..2 } else { 0..1 };
     for view in views.map(View) {
@@ -313,9 +311,8 @@ fn no_order_of_deliveries_and_lies_makes_replicas_differ() {
 #[test]
 #[ignore = "minutes to hours: see docs/testing.md"]
 fn no_order_of_deliveries_and_lies_makes_replicas_differ_at_length() {
-    let number = |name, usual| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-    };
+    let number =
+        |name, usual| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     let depth = number("EXO_MODEL_DEPTH", 9);
     let states = number("EXO_MODEL_STATES", 300_000);
     let (one, _) = verify(model(false, false), depth + 3, states);

@@ -95,8 +95,7 @@ fn a_journal_begun_anew_says_what_the_old_one_did() {
         });
         let records: Vec<Record> = records.expect("begun anew");
         config.rotate_records = u64::MAX;
-        let (new, again) =
-            Replica::<Tree>::recover(config, Duration::ZERO, records).expect("new");
+        let (new, again) = Replica::<Tree>::recover(config, Duration::ZERO, records).expect("new");
         assert_eq!(format!("{:?}", new.state()), format!("{:?}", old.state()));
         assert_eq!((new.point(), new.stable()), (old.point(), old.stable()));
         assert_eq!((new.view(), new.is_active()), (old.view(), old.is_active()));

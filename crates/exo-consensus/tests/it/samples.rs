@@ -6,9 +6,9 @@ use exo_consensus::sim::{cosign, sign};
 use exo_consensus::{
     Base, Batch, BatchContent, Blob, Bundle, BundleHead, Certificate, Change, Claim, Cosignature,
     Digest, FetchBatch, FetchLog, Guard, JournaledNewView, Leaving, LogPiece, Logged, LoggedBatch,
-    Message, NewView, NewViewMessage, Past, Point, PrePrepare, Record, Replicated, Role, Root, Seal,
-    Seat, SeatSignature, Statement, Status, Turn, Update, ViewChange, ViewChangeMessage, Vote,
-    Voters, bundle_root, statement_digest,
+    Message, NewView, NewViewMessage, Past, Point, PrePrepare, Record, Replicated, Role, Root,
+    Seal, Seat, SeatSignature, Statement, Status, Turn, Update, ViewChange, ViewChangeMessage,
+    Vote, Voters, bundle_root, statement_digest,
 };
 use exo_crypto::Signed;
 use exo_types::{Epoch, Sequence, View};
@@ -93,15 +93,11 @@ fn new_view() -> NewView {
 fn logged() -> LoggedBatch {
     let update = Update::Data(Blob::new(b"an update".to_vec()).expect("short"));
     let logged = Logged { member: id(1), number: 1000, index: 0, update };
-    LoggedBatch {
-        updates: vec![logged],
-        seal: seal(Some(Turn::Change(Change::Remove(id(2))))),
-    }
+    LoggedBatch { updates: vec![logged], seal: seal(Some(Turn::Change(Change::Remove(id(2))))) }
 }
 
 pub(crate) fn messages() -> Vec<(&'static str, Message)> {
-    let vote =
-        Vote { epoch: Epoch(2), view: View(9), sequence: Sequence(501), digest: digest(1) };
+    let vote = Vote { epoch: Epoch(2), view: View(9), sequence: Sequence(501), digest: digest(1) };
     let batch = Batch { bundles: vec![bundle()] };
     let signed = sign(&id(1), &Statement::NewView(new_view())).expect("signs");
     let cosignature = Cosignature {
@@ -152,10 +148,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
                 view_changes: 6,
             }),
         ),
-        (
-            "fetch-batch",
-            Message::FetchBatch(FetchBatch { epoch: Epoch(2), digest: digest(1) }),
-        ),
+        ("fetch-batch", Message::FetchBatch(FetchBatch { epoch: Epoch(2), digest: digest(1) })),
         ("batch-content", Message::BatchContent(BatchContent { epoch: Epoch(2), batch })),
         ("fetch-log", Message::FetchLog(FetchLog { epoch: Epoch(2), size: 60_000 })),
         (
