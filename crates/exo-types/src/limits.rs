@@ -244,6 +244,10 @@ pub const ONION_PACKETS_PER_SECOND_MAX: u32 = 100_000;
 pub const ONION_OWED_PER_PEER_MAX: usize = 256;
 /// Onion packets of all neighbours whose reply is owed at once; more are dropped.
 pub const ONION_OWED_MAX: usize = 4096;
+/// Onion packets that a relay has sent on to one member and whose replies have not come; further ones
+/// for that member are given back. Less than half of the streams and most of the bytes that the member
+/// lets the relay have under way, so that held-back replies keep no other request from it.
+pub const ONION_AWAITED_PER_PEER_MAX: usize = 96;
 /// How long a relay waits for the reply to a packet it sent on, milliseconds.
 pub const ONION_REPLY_WAIT_MILLIS: u64 = DEADLINE_MILLIS_MAX;
 /// Mean time for which an asker may have each hop hold its packets back, milliseconds.
@@ -416,6 +420,11 @@ const _: () = assert!(ONION_REPLY_SMALL_BYTES <= ONION_REPLY_CHUNK_BYTES_MAX);
 const _: () = assert!(ONION_REPLY_MEDIUM_BYTES.is_multiple_of(ONION_REPLY_CHUNK_BYTES_MAX));
 const _: () = assert!(ONION_REPLY_LARGE_BYTES.is_multiple_of(ONION_REPLY_CHUNK_BYTES_MAX));
 const _: () = assert!(ONION_REPLY_LARGE_BYTES <= ANSWER_BYTES_MAX);
+const _: () = assert!(2 * ONION_AWAITED_PER_PEER_MAX < STREAMS_PER_CONNECTION_MAX as usize);
+const _: () = assert!(
+    ONION_AWAITED_PER_PEER_MAX * (ONION_PACKET_LARGE_BYTES + 64) + REQUEST_BYTES_MAX
+        <= REQUEST_BYTES_PER_CONNECTION_MAX
+);
 const _: () = assert!(ONION_LIFE_MILLIS_MIN <= ONION_LIFE_MILLIS_MAX);
 // A packet's expiry at its arrival, rounded up and seen by a clock that is behind, is remembered.
 const _: () = assert!(

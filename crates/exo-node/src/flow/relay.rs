@@ -9,7 +9,9 @@ use std::time::Duration;
 use exo_onion::{
     DropReason, Dropped, Forward, OnionMessage, Peeled, Relay, RelayReply, ReplyFailure, peel_layer,
 };
-use exo_types::limits::{ONION_OWED_MAX, ONION_OWED_PER_PEER_MAX, ONION_REPLY_WAIT_MILLIS};
+use exo_types::limits::{
+    ONION_AWAITED_PER_PEER_MAX, ONION_OWED_MAX, ONION_OWED_PER_PEER_MAX, ONION_REPLY_WAIT_MILLIS,
+};
 use exo_types::{Now, PeerId, TokenId};
 
 use crate::Node;
@@ -52,7 +54,11 @@ impl Node {
     ) {
         let from = match self.authorise(now, session, &request.token, ONION) {
             Ok(from) => from,
-            Err(refusal) => return self.respond(exchange, Response::Refused(refusal)),
+            Err(refusal) => {
+                // Without the event of a refusal, which would be a line in a log.
+                let response = Box::new(Response::Refused(refusal));
+                return self.effect(Effect::Respond { exchange, response });
+            }
         };
         if !self.takes_one_more(now, from) {
             self.effect(Effect::Abandon { exchange });
@@ -120,11 +126,20 @@ impl Node {
         let Some((session, token)) = self.way_to(&forward.next) else {
             return self.await_next(now, exchange, forward);
         };
+        if self.awaited_over(session) >= ONION_AWAITED_PER_PEER_MAX {
+            // Packets whose replies somebody holds back must not take every stream that there is.
+            return self.give_up(exchange, forward.reply, ReplyFailure::Unreachable);
+        }
         let Forward { message, reply, .. } = forward;
         let request = Request::Onion(OnionRequest { token, packet: message.into_bytes() });
         let call = self.call(session, CallKind::Relay, request, REPLY_WAIT);
         self.relayed.insert(call, (exchange, reply));
         self.fate(PacketFate::Forwarded);
+    }
+
+    /// Packets of others that were sent on over a session and whose replies have not come.
+    fn awaited_over(&self, session: SessionId) -> usize {
+        self.calls.values().filter(|call| **call == (session, CallKind::Relay)).count()
     }
 
     /// Holds a packet for a moment, unless the next member is known not to be reached.

@@ -1,5 +1,6 @@
 //! The node from outside: simulated federations, single flows, frozen encodings.
 
+mod abuse;
 mod codec;
 mod crowd;
 mod frozen;
