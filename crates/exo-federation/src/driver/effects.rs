@@ -100,10 +100,14 @@ impl Core {
 
     fn respond(self: &Arc<Self>, exchange: ExchangeId, response: Response) {
         let Some(responder) = lock(&self.responders).remove(&exchange) else { return };
+        // The time of a line about a packet's reply would tie what came to what went.
+        let told = !matches!(response, Response::Onion(_));
         self.runtime.spawn(async move {
             match response.to_wire() {
                 Ok(body) => {
-                    if let Err(error) = responder.respond(body).await {
+                    if let Err(error) = responder.respond(body).await
+                        && told
+                    {
                         tracing::debug!(%error, "an answer was not sent");
                     }
                 }
