@@ -28,11 +28,12 @@ impl Node {
         let Some(membership) = &self.membership else { return };
         let others: Vec<PeerId> =
             membership.roster.active().map(|(peer, _)| *peer).filter(|p| *p != self.me).collect();
-        let [which, loops, ..] = self.random::<9>();
-        let Some(end) = others.get(usize::from(which) % others.len().max(1)).copied() else {
+        // One bit for the end of the path, the others for the member: the bias of the rest is below 2^-52.
+        let drawn = u64::from_be_bytes(self.random());
+        let (which, loops) = (drawn >> 1, drawn & 1 == 0);
+        let Some(end) = others.get((which % others.len().max(1) as u64) as usize).copied() else {
             return;
         };
-        let loops = loops % 2 == 0;
         let hops = if loops { HOPS - 1 } else { HOPS };
         let Ok(mut path) = self.path_to(now, end, hops, &Default::default()) else { return };
         if loops {
