@@ -55,25 +55,89 @@ pub(super) fn rows(path: &Path) -> Vec<Vec<f32>> {
 
 /// Writes records and their vectors as files to import.
 pub(super) fn write_source(dir: &Path, name: &str, vectors: &[(String, Vec<f32>)]) {
-    let mut lines = String::new();
-    for (id, _) in vectors {
-        lines.push_str(&json!({ "id": id, "title": id, "text": id }).to_string());
-        lines.push('\n');
-    }
-    fs::write(dir.join(format!("{name}.jsonl")), lines).expect("written");
-    let shape = format!(
-        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {DIMENSIONS}), }}",
-        vectors.len()
-    );
+    let line = |(id, _): &(String, _)| json!({ "id": id, "title": id, "text": id }).to_string();
+    let lines: Vec<String> = vectors.iter().map(line).collect();
+    write_lines(dir, name, lines.iter().map(String::as_str));
+    write_rows(dir, name, vectors.iter().map(|(_, vector)| vector.as_slice()));
+}
+
+/// Writes `NAME.jsonl`.
+fn write_lines<'a>(dir: &Path, name: &str, lines: impl Iterator<Item = &'a str>) {
+    let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+    fs::write(dir.join(format!("{name}.jsonl")), text).expect("written");
+}
+
+/// Writes `NAME.f32.npy`.
+pub(super) fn write_rows<'a>(
+    dir: &Path,
+    name: &str,
+    vectors: impl ExactSizeIterator<Item = &'a [f32]>,
+) {
+    let rows = vectors.len();
+    let shape =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {DIMENSIONS}), }}");
     let padding = 64 - (10 + shape.len() + 1) % 64;
     let header = format!("{shape}{}\n", " ".repeat(padding));
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend((header.len() as u16).to_le_bytes());
     bytes.extend(header.as_bytes());
-    for (_, vector) in vectors {
-        bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes()));
-    }
+    bytes.extend(vectors.flatten().flat_map(|x| x.to_le_bytes()));
     fs::write(dir.join(format!("{name}.f32.npy")), bytes).expect("written");
+}
+
+/// Real texts with vectors, and questions of both kinds.
+pub(super) struct Corpus {
+    records: Vec<(String, Vec<f32>)>,
+    /// Vectors to ask with.
+    pub(super) vectors: Vec<Vec<f32>>,
+    /// Words to ask with.
+    pub(super) texts: Vec<String>,
+}
+
+impl Corpus {
+    /// The real data; where it is not, the texts that the demo brings along.
+    pub(super) fn any() -> Self {
+        match dev_data() {
+            Some(dir) => {
+                let asked = fs::read_to_string(dir.join("_queries.jsonl")).expect("the questions");
+                let text = |line: &str| -> String {
+                    let line: Value = serde_json::from_str(line).expect("JSON");
+                    line["text"].as_str().expect("a text").to_owned()
+                };
+                Self {
+                    records: SOURCES.iter().flat_map(|name| records(&dir, name)).collect(),
+                    vectors: rows(&dir.join("_queries.f32.npy")),
+                    texts: asked.lines().map(text).collect(),
+                }
+            }
+            None => Self::bundled(),
+        }
+    }
+
+    fn bundled() -> Self {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
+        let records: Vec<_> =
+            ["devil", "elements", "jargon"].iter().flat_map(|name| records(&dir, name)).collect();
+        let vectors = records.iter().step_by(97).map(|(_, vector)| vector.clone()).collect();
+        let texts =
+            ["liquid metal at room temperature", "politician who promises", "program crashes"];
+        Self { records, vectors, texts: texts.map(str::to_owned).to_vec() }
+    }
+
+    /// Writes one of `parts` shares of the records as files to import; how many these are.
+    pub(super) fn write_share(&self, dir: &Path, name: &str, share: usize, parts: usize) -> usize {
+        let of_it: Vec<_> = self.records.iter().skip(share).step_by(parts).collect();
+        write_lines(dir, name, of_it.iter().map(|(line, _)| line.as_str()));
+        write_rows(dir, name, of_it.iter().map(|(_, vector)| vector.as_slice()));
+        of_it.len()
+    }
+}
+
+/// Lines of a source and their vectors.
+fn records(dir: &Path, name: &str) -> Vec<(String, Vec<f32>)> {
+    let lines = fs::read_to_string(dir.join(format!("{name}.jsonl"))).expect("records");
+    let vectors = rows(&dir.join(format!("{name}.f16.npy")));
+    lines.lines().map(str::to_owned).zip(vectors).collect()
 }
 
 /// Cosine similarity in double precision.

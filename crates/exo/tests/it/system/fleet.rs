@@ -1,12 +1,15 @@
 //! Starting, asking and killing real nodes.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::cli::http::raw;
 
 /// Nodes of one federation, each a process with a data directory of its own.
 pub(super) struct Fleet {
@@ -18,23 +21,36 @@ pub(super) struct Fleet {
 pub(super) struct Process {
     pub(super) name: String,
     pub(super) dir: PathBuf,
+    /// What it logs; the default of the command unless given.
+    log_filter: Option<String>,
     child: Option<Child>,
 }
 
 impl Fleet {
     /// Starts nodes and joins them into one federation that the first founds.
     pub(super) fn start(names: &[&str], exact_scan_records: Option<usize>) -> Self {
+        Self::start_logging(names, exact_scan_records, None)
+    }
+
+    /// As [`Fleet::start`], with another filter for the logs.
+    pub(super) fn start_logging(
+        names: &[&str],
+        exact_scan_records: Option<usize>,
+        log_filter: Option<&str>,
+    ) -> Self {
         let root = tempfile::tempdir().expect("a directory");
         let mut nodes = Vec::new();
         for name in names {
             let dir = root.path().join(name);
-            let mut node = Process { name: (*name).to_owned(), dir, child: None };
+            let log_filter = log_filter.map(str::to_owned);
+            let mut node = Process { name: (*name).to_owned(), dir, log_filter, child: None };
             let listen = "127.0.0.1:0";
             node.ok(&["init", "--name", name, "--mesh-listen", listen, "--api-listen", listen]);
             if let Some(records) = exact_scan_records {
                 let path = node.dir.join("config.toml");
-                let mut text = fs::read_to_string(&path).expect("the configuration");
-                text.push_str(&format!("exact_scan_records = {records}\n"));
+                let text = fs::read_to_string(&path).expect("the configuration");
+                // Before the first section, whose keys follow it.
+                let text = format!("exact_scan_records = {records}\n{text}");
                 fs::write(&path, text).expect("the configuration");
             }
             node.serve();
@@ -89,7 +105,11 @@ impl Process {
         // One of an earlier run says nothing about this one.
         let _ = fs::remove_file(&ready);
         let log = fs::File::create(self.dir.join("log")).expect("a log");
-        let child = exo()
+        let mut command = exo();
+        if let Some(filter) = &self.log_filter {
+            command.args(["--log", filter]);
+        }
+        let child = command
             .args(["--data-dir", self.dir.to_str().expect("path"), "serve", "--ready-file"])
             .arg(&ready)
             .stdin(Stdio::null())
@@ -107,14 +127,34 @@ impl Process {
 
     /// Writes the port that the system chose into the configuration.
     fn keep_port(&self) {
-        let ready = fs::read_to_string(self.dir.join("ready.json")).expect("ready");
-        let ready: Value = serde_json::from_str(&ready).expect("JSON");
-        let mesh = ready["mesh"].as_str().expect("an address");
+        let mesh = self.ready("mesh");
         let path = self.dir.join("config.toml");
         let text = fs::read_to_string(&path).expect("the configuration");
         let text =
             text.replace("mesh_listen = \"127.0.0.1:0\"", &format!("mesh_listen = \"{mesh}\""));
         fs::write(&path, text).expect("the configuration");
+    }
+
+    /// What it said of itself when it was ready: `peer`, `mesh` or `api`.
+    pub(super) fn ready(&self, what: &str) -> String {
+        let ready = fs::read_to_string(self.dir.join("ready.json")).expect("ready");
+        let ready: Value = serde_json::from_str(&ready).expect("JSON");
+        ready[what].as_str().expect("a text").to_owned()
+    }
+
+    /// The body of what the node's API answers to a request.
+    pub(super) fn api(&self, method: &str, path: &str, body: &str) -> String {
+        let token = fs::read_to_string(self.dir.join("keys/api.token")).expect("a token");
+        let listen: SocketAddr = self.ready("api").parse().expect("an address");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {listen}\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            token.trim(),
+            body.len(),
+        );
+        let answer = raw(listen, request.as_bytes());
+        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
+        answer.body
     }
 
     /// SIGKILL: nothing is flushed, nobody is told.
@@ -167,7 +207,8 @@ impl Process {
         documents(&self.run(&all).stdout)
     }
 
-    fn log(&self) -> String {
+    /// What it has logged since it was started last.
+    pub(super) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 }
@@ -181,7 +222,7 @@ impl Drop for Process {
 /// The command under test.
 fn exo() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_exo"));
-    command.env_remove("EXO_DATA_DIR").env("NO_COLOR", "1");
+    command.env_remove("EXO_DATA_DIR").env_remove("EXO_LOG").env("NO_COLOR", "1");
     command
 }
 

@@ -4,8 +4,10 @@
 //! real texts and vectors look for them in `EXO_DEV_DATA`, or beside the repository, and say so when
 //! they are not there.
 
+mod anonymous;
 mod data;
 mod fleet;
 mod flood;
 mod kill;
 mod recall;
+mod relays;
