@@ -16,7 +16,7 @@ impl<L: Ledger> Replica<L> {
             return;
         }
         let Some(batch) = self.batches.get(&asked.digest).cloned() else { return };
-        if self.answers.may_serve(&from, self.now) {
+        if self.answers.may_serve(&from, self.now, 1) {
             let epoch = self.state.epoch;
             self.send(from, Message::BatchContent(BatchContent { epoch, batch: batch.to_batch() }));
         }

@@ -1,6 +1,7 @@
 //! Fetching the log: a certified checkpoint and the batches before it, piece by piece, each checked
 //! against the certified root.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use exo_types::PeerId;
@@ -19,6 +20,8 @@ pub(crate) struct Transfer {
     asked: Option<(PeerId, Duration)>,
     /// Who gave the last piece.
     source: Option<PeerId>,
+    /// Who was asked in vain since then: not asked again before a correct peer was.
+    vain: BTreeSet<PeerId>,
     turn: u8,
 }
 
@@ -32,7 +35,8 @@ impl Transfer {
 impl<L: Ledger> Replica<L> {
     /// Asks a peer that says it has more, unless another is being asked.
     pub(crate) fn fetch_log(&mut self, from: PeerId) {
-        if self.transfer.deadline().is_none_or(|deadline| self.now >= deadline) {
+        self.give_up_asking();
+        if self.transfer.asked.is_none() && !self.transfer.vain.contains(&from) {
             self.transfer.asked = Some((from, self.now));
             let asked = FetchLog { epoch: self.state.epoch, size: self.ledger.size() };
             // It says nothing of our votes, but it says what we have: after that is on the disk.
@@ -40,12 +44,26 @@ impl<L: Ledger> Replica<L> {
         }
     }
 
+    /// Who was asked has had its time. When more were asked in vain than can be faulty, all may be asked
+    /// again; until then nobody who boasts and sends nothing is asked twice.
+    fn give_up_asking(&mut self) {
+        if self.transfer.deadline().is_some_and(|deadline| self.now >= deadline) {
+            self.asked_in_vain();
+        }
+    }
+
+    fn asked_in_vain(&mut self) {
+        let Some((peer, _)) = self.transfer.asked.take() else { return };
+        self.transfer.vain.insert(peer);
+        if self.transfer.vain.len() > self.state.voters.quorum().faults() {
+            self.transfer.vain.clear();
+        }
+    }
+
     /// While we know of a certified checkpoint that we do not have the log of, somebody is asked, each
     /// voter in turn: a quorum has it.
     pub(crate) fn fetch_log_of_anybody(&mut self) {
-        if self.transfer.deadline().is_some_and(|deadline| self.now >= deadline) {
-            self.transfer.asked = None;
-        }
+        self.give_up_asking();
         if self.stable.sequence <= self.state.executed || self.transfer.asked.is_some() {
             return;
         }
@@ -55,7 +73,9 @@ impl<L: Ledger> Replica<L> {
             let voter = self.state.voters.voter(Seat(self.transfer.turn));
             if let Some(id) = voter.map(|v| v.id).filter(|id| *id != self.config.me) {
                 self.fetch_log(id);
-                return;
+                if self.transfer.asked.is_some() {
+                    return;
+                }
             }
         }
     }
@@ -81,7 +101,7 @@ impl<L: Ledger> Replica<L> {
         } else {
             return;
         };
-        if self.answers.may_serve(&from, self.now) {
+        if self.answers.may_serve(&from, self.now, PIECE_COST) {
             self.outbox.emit(Effect::Serve { to: from, asked, certificate });
         }
     }
@@ -91,9 +111,13 @@ impl<L: Ledger> Replica<L> {
             return;
         }
         if self.follows(&piece).is_none() {
+            if self.transfer.asked.is_some_and(|(asked, _)| asked == from) {
+                self.asked_in_vain();
+            }
             return;
         }
         self.transfer.asked = None;
+        self.transfer.vain.clear();
         self.transfer.source = Some(from);
         for batch in piece.batches {
             if self.state.follow(&batch).is_err() {
@@ -124,3 +148,6 @@ impl<L: Ledger> Replica<L> {
         L::consistent(size, root, certified.size, certified.root, &piece.proof).then_some(())
     }
 }
+
+/// A piece of the log counts for as many contents of batches.
+const PIECE_COST: u64 = 8;

@@ -44,14 +44,14 @@ impl Answers {
         may
     }
 
-    /// Contents and pieces of the log: a windowful in the time between two statuses.
-    pub(crate) fn may_serve(&mut self, peer: &PeerId, now: Duration) -> bool {
+    /// Contents and pieces of the log: so much in the time between two statuses.
+    pub(crate) fn may_serve(&mut self, peer: &PeerId, now: Duration, cost: u64) -> bool {
         let answered = self.peer(peer);
         if now >= answered.since + Duration::from_millis(STATUS_BUSY_MILLIS) {
             answered.since = now;
             answered.served = 0;
         }
-        answered.served += 1;
+        answered.served = answered.served.saturating_add(cost);
         answered.served <= 2 * ACCEPTED_SEQUENCES_MAX
     }
 }

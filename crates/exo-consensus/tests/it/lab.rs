@@ -7,7 +7,7 @@ use std::time::Duration;
 use exo_consensus::sim::{Tags, Tree, cosign, sign};
 use exo_consensus::{
     Archive, Blob, Certificate, Change, Checked, Config, Effect, Input, LoggedBatch, Message,
-    Record, Refused, Replica, Root, Start, Update, Voter, Voters, check, log_piece,
+    Record, Refused, Replica, Root, Start, Update, Verifier, Voter, Voters, check, log_piece,
 };
 use exo_types::{Epoch, FederationId, PeerId};
 
@@ -182,7 +182,8 @@ impl Lab {
                 Effect::Done { ticket, .. } => self.nodes[n].done.push(ticket),
                 Effect::Declined { ticket, .. } => self.nodes[n].declined.push(ticket),
                 Effect::Epoch { voters, .. } => self.nodes[n].voters = voters,
-                Effect::Apply { .. } | Effect::Certified(_) => {}
+                Effect::Certified(certificate) => self.assert_certified(n, &certificate),
+                Effect::Apply { .. } => {}
                 Effect::Halted(contradiction) => panic!("node {n} halts: {contradiction}"),
             }
         }
@@ -200,6 +201,17 @@ impl Lab {
             if let Some(at) = self.nodes.iter().position(|node| node.id == *to) {
                 self.wire.push_back((from, at, message.clone()));
             }
+        }
+    }
+
+    /// Every cosignature of a certificate holds, and they are a quorum's.
+    fn assert_certified(&self, n: usize, certificate: &Certificate) {
+        let voters = &self.nodes[n].voters;
+        assert!(voters.quorum().is_quorum(certificate.signatures.len()));
+        for of in &certificate.signatures {
+            let voter = voters.voter(of.seat).expect("a seat");
+            let (size, root) = (certificate.size, certificate.root);
+            assert!(Tags.cosignature(voter, size, root, of.signature.as_bytes()), "{of:?}");
         }
     }
 

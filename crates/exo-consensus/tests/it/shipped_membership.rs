@@ -45,6 +45,20 @@ mod laggards_cannot_reach_the_reconfiguration_point {
     }
 
     #[test]
+    fn an_idle_group_whose_primary_died_still_finishes_its_last_proof() {
+        let mut lab = Lab::new(4);
+        let ticket = lab.submit(1);
+        // Three commit; the primary dies before it cosigns, and the fourth never saw the proposal.
+        lab.deliver(|from, to, m| to != 2 && !(from == 0 && matches!(m, Message::Cosignature(_))));
+        lab.crash(0, 0);
+        assert_eq!(lab.contents(1), vec![vec![ticket]]);
+        assert!(lab.nodes[1].done.is_empty());
+        lab.pass(10_000, |from, to, _| from != 0 && to != 0);
+        assert_eq!(lab.nodes[1].done, vec![ticket]);
+        assert_eq!(lab.contents(2), vec![vec![ticket]]);
+    }
+
+    #[test]
     fn the_last_batch_of_an_epoch_reaches_who_missed_its_votes() {
         let mut lab = Lab::new(4);
         lab.wish(&[0, 1, 2], &Change::Rotate(voter(0, 1)));

@@ -340,7 +340,7 @@ mod a_bounded_mailbox {
         lab.nodes[1].durable = false;
         lab.submit(1);
         lab.submit(0);
-        lab.pass(120_000, |from, _, _| from != 1);
+        lab.pass(1_200_000, |from, _, _| from != 1);
         let load = lab.core(1).load();
         assert!(load.waiting <= exo_types::limits::CONSENSUS_OUTBOX_MAX + 64, "{load:?}");
         assert!(lab.nodes[1].sent.is_empty(), "nothing left before the disk had anything");
