@@ -81,7 +81,10 @@ fn main() -> Result<()> {
         println!("{}", json!({"items": args.items, "sync": rows, "types": types}));
         return Ok(());
     }
-    println!("| {} ids a side | differences | bytes | x difference x 32 B | round trips | CPU ms | sorting ms |", args.items);
+    println!(
+        "| {} ids a side | differences | bytes | x difference x 32 B | round trips | CPU ms | sorting ms |",
+        args.items
+    );
     println!("|---|---|---|---|---|---|---|");
     for row in &rows {
         let Cost { bytes, round_trips, millis, prepare_millis } = row.cost;
@@ -90,7 +93,11 @@ fn main() -> Result<()> {
             row.what,
             row.differences,
             row.ratio(),
-            if row.slower > 0 { format!(" ({} of {} rounds more)", row.slower, args.rounds) } else { String::new() },
+            if row.slower > 0 {
+                format!(" ({} of {} rounds more)", row.slower, args.rounds)
+            } else {
+                String::new()
+            },
         );
     }
     println!("\n| operation | |\n|---|---|");
@@ -182,7 +189,12 @@ fn idle(args: &Args) -> Result<Cost> {
     let step = answer.handle(&replica, SyncMessage::from_wire(&hello)?, [3; 16])?;
     let reply = step.send.first().context("an answer")?.to_wire()?;
     black_box(args.items);
-    Ok(Cost { bytes: hello.len() + reply.len(), round_trips: 1, millis: millis(start), prepare_millis: 0.0 })
+    Ok(Cost {
+        bytes: hello.len() + reply.len(),
+        round_trips: 1,
+        millis: millis(start),
+        prepare_millis: 0.0,
+    })
 }
 
 fn exo(sets: &Sets, differences: usize, seed: u8) -> Result<Cost> {
@@ -197,14 +209,18 @@ fn exo(sets: &Sets, differences: usize, seed: u8) -> Result<Cost> {
     let rest = ends[1].answer([2; 16]);
     let differs = SyncMessage::Differs { tips: Vec::new(), rest }.to_wire()?;
     cost.bytes += differs.len();
-    let SyncMessage::Differs { rest, .. } = SyncMessage::from_wire(&differs)? else { bail!("another message") };
+    let SyncMessage::Differs { rest, .. } = SyncMessage::from_wire(&differs)? else {
+        bail!("another message")
+    };
     let mut message = ends[0].open(&rest)?;
     let (mut mine, mut theirs, mut flights) = (0, Vec::new(), 2usize);
     for turn in 1.. {
         let wire = SyncMessage::Set(message).to_wire()?;
         cost.bytes += wire.len();
         flights += 1;
-        let SyncMessage::Set(arrived) = SyncMessage::from_wire(&wire)? else { bail!("another message") };
+        let SyncMessage::Set(arrived) = SyncMessage::from_wire(&wire)? else {
+            bail!("another message")
+        };
         let step = ends[turn % 2].handle(&arrived, [turn as u8; 16])?;
         mine += step.mine.len();
         theirs.extend(step.theirs);
@@ -218,7 +234,9 @@ fn exo(sets: &Sets, differences: usize, seed: u8) -> Result<Cost> {
     let want = SyncMessage::Want { shorts, authors: Vec::new() }.to_wire()?;
     cost.bytes += want.len();
     flights += 1;
-    let SyncMessage::Want { shorts, .. } = SyncMessage::from_wire(&want)? else { bail!("another message") };
+    let SyncMessage::Want { shorts, .. } = SyncMessage::from_wire(&want)? else {
+        bail!("another message")
+    };
     let wanted = ends[0].wanted(&shorts).len();
     cost.millis = millis(start);
     cost.round_trips = flights.div_ceil(2);
@@ -331,43 +349,55 @@ fn types(args: &Args) -> Result<Vec<(String, f64)>> {
         all.push((what.to_owned(), times[times.len() / 2]));
     };
     let (a, b) = (map(&keys[..args.items], 0), map(&shuffled, 77));
-    timed("LWWMap, join of two such maps, half shared, ms", Box::new(|| {
-        let (mut a, b) = (a.clone(), b.clone());
-        let start = cpu_time();
-        a.merge(b);
-        let time = millis(start);
-        black_box(a.cells_len());
-        time
-    }));
+    timed(
+        "LWWMap, join of two such maps, half shared, ms",
+        Box::new(|| {
+            let (mut a, b) = (a.clone(), b.clone());
+            let start = cpu_time();
+            a.merge(b);
+            let time = millis(start);
+            black_box(a.cells_len());
+            time
+        }),
+    );
     let delta: LWWMap<_, _> = map(&shuffled[..shuffled.len().min(10_000)], 99);
-    timed("LWWMap, join of a delta of 10,000, ms", Box::new(|| {
-        let (mut a, delta) = (a.clone(), delta.clone());
-        let start = cpu_time();
-        a.merge_delta(delta);
-        let time = millis(start);
-        black_box(a.cells_len());
-        time
-    }));
+    timed(
+        "LWWMap, join of a delta of 10,000, ms",
+        Box::new(|| {
+            let (mut a, delta) = (a.clone(), delta.clone());
+            let start = cpu_time();
+            a.merge_delta(delta);
+            let time = millis(start);
+            black_box(a.cells_len());
+            time
+        }),
+    );
     drop((a, b, delta));
     let set = |keys: &[[u8; 32]]| keys.iter().copied().collect::<GSet<_>>();
     let (a, b) = (set(&keys[..args.items]), set(&shuffled));
     let delta = set(&shuffled[..shuffled.len().min(10_000)]);
-    timed("GSet, join of two such sets, half shared, ms", Box::new(|| {
-        let (mut a, b) = (a.clone(), b.clone());
-        let start = cpu_time();
-        a.merge(b);
-        let time = millis(start);
-        black_box(a.len());
-        time
-    }));
-    timed("GSet, join of a delta of 10,000, ms", Box::new(|| {
-        let (mut a, delta) = (a.clone(), delta.clone());
-        let start = cpu_time();
-        a.merge_delta(delta);
-        let time = millis(start);
-        black_box(a.len());
-        time
-    }));
+    timed(
+        "GSet, join of two such sets, half shared, ms",
+        Box::new(|| {
+            let (mut a, b) = (a.clone(), b.clone());
+            let start = cpu_time();
+            a.merge(b);
+            let time = millis(start);
+            black_box(a.len());
+            time
+        }),
+    );
+    timed(
+        "GSet, join of a delta of 10,000, ms",
+        Box::new(|| {
+            let (mut a, delta) = (a.clone(), delta.clone());
+            let start = cpu_time();
+            a.merge_delta(delta);
+            let time = millis(start);
+            black_box(a.len());
+            time
+        }),
+    );
     drop((a, b, delta));
     let set = |keys: &[[u8; 32]]| {
         let mut set = crdts::GSet::new();
@@ -375,14 +405,17 @@ fn types(args: &Args) -> Result<Vec<(String, f64)>> {
         set
     };
     let (a, b) = (set(&keys[..args.items]), set(&shuffled));
-    timed("crdts GSet, join of two such sets, ms", Box::new(|| {
-        let (mut a, b) = (a.clone(), b.clone());
-        let start = cpu_time();
-        a.merge(b);
-        let time = millis(start);
-        black_box(&a);
-        time
-    }));
+    timed(
+        "crdts GSet, join of two such sets, ms",
+        Box::new(|| {
+            let (mut a, b) = (a.clone(), b.clone());
+            let start = cpu_time();
+            a.merge(b);
+            let time = millis(start);
+            black_box(&a);
+            time
+        }),
+    );
     drop((a, b));
     let map = |keys: &[[u8; 32]], actor: u8| {
         let mut map: crdts::Map<[u8; 32], crdts::MVReg<u64, u8>, u8> = crdts::Map::new();
@@ -440,7 +473,10 @@ fn batches() -> Result<Vec<(String, f64)>> {
     let bytes: usize = sent.iter().map(Vec::len).sum();
     Ok(vec![
         ("signed entries a second, batches of 256".to_owned(), entries / signing * 1e3),
-        ("entries decoded, verified and applied a second, without a disk".to_owned(), entries / applying * 1e3),
+        (
+            "entries decoded, verified and applied a second, without a disk".to_owned(),
+            entries / applying * 1e3,
+        ),
         ("bytes of an entry with its share of the header".to_owned(), bytes as f64 / entries),
         ("bytes of signature an entry".to_owned(), 3309.0 / 256.0),
     ])
