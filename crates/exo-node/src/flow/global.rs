@@ -187,11 +187,9 @@ impl Node {
         let relays: Vec<PeerId> = sent.path.iter().copied().filter(|p| *p != target).collect();
         let chunks = match result {
             Ok(Response::Onion(chunks)) => chunks,
-            Ok(Response::Refused(refusal)) => {
+            Ok(Response::Refused(refusal)) if refusal.wants_fresh_token() => {
                 // A token of an epoch that has ended, as a rule: the next packet finds a new one.
-                if let Some((session, _)) = sent.path.first().and_then(|peer| self.way_to(peer))
-                    && refusal.wants_fresh_token()
-                {
+                if let Some((session, _)) = sent.path.first().and_then(|peer| self.way_to(peer)) {
                     self.ask_token(session);
                 }
                 return Outcome::Nothing;
@@ -204,8 +202,16 @@ impl Node {
         };
         let (reply, from) = match open(&mut sent, chunks) {
             Ok(Some(reply)) => (reply.outcome, reply.from),
+            Err(ReplyError::Malformed(from)) if from == target => {
+                return Outcome::Failure(ReplyFailure::Failed);
+            }
+            Err(ReplyError::Malformed(from)) => {
+                self.doubt(now, [from]);
+                return Outcome::Lost("a relay said what is not a relay's to say");
+            }
             Ok(None) | Err(_) => {
-                self.doubt(now, relays);
+                // Whoever altered it may be behind the first relay, and must not drive this node from it.
+                self.doubt(now, relays.into_iter().skip(1));
                 return Outcome::Lost("the reply was altered or cut short on its way");
             }
         };
@@ -365,7 +371,7 @@ impl Node {
                 self.ask_unknown(now, id, peer);
             }
             // Those that the new paths begin with are to be judged by then as well.
-            self.probe_first();
+            self.probe_first(id);
         }
         let at = now.mono + route.patience;
         if let Some(query) = self.queries.get_mut(&id)

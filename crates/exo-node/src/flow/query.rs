@@ -70,7 +70,7 @@ pub(super) struct Source {
     pub(super) signed: Option<SignedAnswer>,
     /// Its answer had no room in a medium reply.
     pub(super) large: bool,
-    /// Relays that brought it packets.
+    /// Relays that brought it packets of this phase.
     pub(super) tried: BTreeSet<PeerId>,
     pub(super) report: Option<SourceReport>,
 }
@@ -124,7 +124,6 @@ impl Node {
         };
         if let Some(route) = route {
             self.check_route(now, &spec, route)?;
-            self.probe_first();
         }
         let id = QueryId::new(self.random());
         let deadline = now.mono + spec.deadline;
@@ -166,6 +165,7 @@ impl Node {
                 self.ask(now, id, peer);
             }
         }
+        self.probe_first(id);
         self.advance(now, id);
     }
 
@@ -359,6 +359,8 @@ impl Node {
             for source in query.sources.values_mut() {
                 source.asked = None;
                 source.attempts = 0;
+                // With them the first relay would be left out, and half of all packets begin elsewhere.
+                source.tried.clear();
             }
             self.ask_all(now, id);
         }

@@ -10,7 +10,7 @@ use exo_onion::{
     first_relays, select_path, wrap,
 };
 use exo_types::limits::{ONION_DELAY_MILLIS_MAX, ONION_DOUBT_MILLIS, ONION_FIRST_RELAYS_MAX};
-use exo_types::{Now, PeerId};
+use exo_types::{Now, PeerId, QueryId};
 
 use crate::Node;
 use crate::capability::{ONION, RELAY};
@@ -264,10 +264,20 @@ impl Node {
         self.doubts.keys().copied().collect()
     }
 
-    /// Asks the relays that paths begin with whether they are there: when a reply does not come, those
-    /// are kept that have been heard from, so that nobody behind them can drive this node from them.
-    pub(crate) fn probe_first(&mut self) {
-        let ways: Vec<_> = self.first.iter().filter_map(|peer| self.way_to(peer)).collect();
+    /// Asks the relays that a query's packets under way began with whether they are there: when a reply
+    /// does not come, those are kept that have been heard from, so that nobody behind them can drive this
+    /// node from them. No other member hears from it that this node asks.
+    pub(crate) fn probe_first(&mut self, id: QueryId) {
+        let of_query = |call: &CallId| {
+            let known = self.calls.get(call);
+            known.is_some_and(
+                |(_, kind)| matches!(kind, CallKind::Question { query, .. } if *query == id),
+            )
+        };
+        let relayed = self.sent.iter().filter(|(call, sent)| sent.path.len() > 1 && of_query(call));
+        let first: BTreeSet<PeerId> =
+            relayed.filter_map(|(_, sent)| sent.path.first().copied()).collect();
+        let ways: Vec<_> = first.iter().filter_map(|peer| self.way_to(peer)).collect();
         for (session, _) in ways {
             self.call(session, CallKind::Probe, Request::Ping, CONTROL_TIMEOUT);
         }

@@ -61,3 +61,97 @@ fn a_packet_that_is_refused_leaves_no_line_in_a_log() {
     assert!(matches!(wires.answer(call), Some(Response::Refused(_))));
     assert_eq!(wires.hosts[1].events, []);
 }
+
+#[test]
+fn a_question_with_a_text_begins_both_of_its_packets_at_the_first_relay() {
+    let mut wires = Wires::federation(6);
+    for _ in 0..5 {
+        wires.hosts.iter_mut().for_each(|host| host.events.clear());
+        ask(&mut wires, 0, relayed(QueryTarget::text("quick fox"), 2));
+        wires.run();
+        assert!(wires.hosts[0].done.last().expect("has ended").complete);
+        // With two hops the first relay is the only one; the path to itself begins at another.
+        let firsts = (1..6).filter(|at| forwarded(&wires, *at) > 0).count();
+        assert!(firsts <= 2, "{firsts} relays began a path");
+    }
+}
+
+#[test]
+fn a_member_that_alters_replies_drives_nobody_from_the_first_relay() {
+    let mut wires = Wires::federation(6);
+    ask(&mut wires, 0, relayed(QueryTarget::vector(vec![1.0, 0.0]), 2));
+    wires.run();
+    let first = (1..6).max_by_key(|at| forwarded(&wires, *at)).expect("some relay is the first");
+    // Whatever comes back to the first relay has been altered behind it.
+    for _ in 0..3 {
+        wires.hosts.iter_mut().for_each(|host| host.events.clear());
+        ask(&mut wires, 0, relayed(QueryTarget::vector(vec![1.0, 0.0]), 3));
+        for _ in 0..10_000 {
+            for what in &mut wires.pending {
+                if let Pending::Response { to, response: Response::Onion(chunks), .. } = what
+                    && *to == first
+                {
+                    chunks.fill(7);
+                }
+            }
+            if !wires.step(|what| !matches!(what, Pending::Close { .. })) {
+                break;
+            }
+        }
+        let from_asker = |at: usize| forwarded(&wires, at);
+        assert!(from_asker(first) >= 4, "paths begin at the first relay: {}", from_asker(first));
+        wires.pass(Duration::from_secs(3));
+    }
+    ask(&mut wires, 0, relayed(QueryTarget::vector(vec![1.0, 0.0]), 2));
+    wires.hosts.iter_mut().for_each(|host| host.events.clear());
+    wires.run();
+    let begins = (1..6).max_by_key(|at| forwarded(&wires, *at));
+    assert_eq!(begins, Some(first));
+}
+
+#[test]
+fn only_the_relays_that_bring_the_packets_hear_that_somebody_asks() {
+    let mut wires = Wires::federation(7);
+    let vector = || QueryTarget::vector(vec![1.0, 0.0]);
+    for _ in 0..5 {
+        ask(&mut wires, 0, relayed(vector(), 3));
+        wires.run();
+    }
+    let pings = |wires: &Wires| -> Vec<usize> {
+        let to = |what: &Pending| match what {
+            Pending::Request { from: 0, to, request: Request::Ping, .. } => Some(*to),
+            _ => None,
+        };
+        wires.pending.iter().filter_map(to).collect()
+    };
+    ask(&mut wires, 0, relayed(vector(), 1));
+    assert_eq!(pings(&wires), [], "there is no relay");
+    wires.run();
+    ask(&mut wires, 0, relayed(vector(), 3));
+    let probed = pings(&wires);
+    assert!(!probed.is_empty() && probed.len() <= 2, "{probed:?}");
+    assert!(probed.iter().all(|at| wires.pending.iter().any(|what| packet(what, 0, *at))));
+    wires.run();
+    assert!(wires.hosts[0].done.last().expect("has ended").complete);
+}
+
+#[test]
+fn a_first_relay_that_refuses_packets_is_passed_at_once() {
+    let mut wires = Wires::federation(6);
+    let vector = || QueryTarget::vector(vec![1.0, 0.0]);
+    ask(&mut wires, 0, relayed(vector(), 2));
+    wires.run();
+    let first = (1..6).max_by_key(|at| forwarded(&wires, *at)).expect("some relay is the first");
+    ask(&mut wires, 0, relayed(vector(), 2));
+    while let Some(place) = wires.pending.iter().position(|what| packet(what, 0, first)) {
+        if let Some(Pending::Request { call, .. }) = wires.pending.remove(place) {
+            let response = Response::Refused(exo_node::refusal::Refusal::Busy);
+            wires.pending.push_back(Pending::Response { to: 0, call, response });
+        }
+    }
+    // Without time passing, so that nothing is asked again for being late.
+    wires.run();
+    let answer = wires.hosts[0].done.last().expect("has ended");
+    assert_eq!(wires.hosts[0].done.len(), 2);
+    assert!(answer.complete, "{:?}", answer.sources);
+}
