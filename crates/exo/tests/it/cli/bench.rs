@@ -73,7 +73,7 @@ fn onion_measures_packets_relays_and_queries_and_leaves_nothing_behind() {
         let over = over["p50"].as_f64().expect("a number");
         assert!((whole - search - over).abs() < 1e-3, "{whole} {search} {over}");
     }
-    for figures in ["link.ping", "source.direct", "source.3_hops.top_4", "mix.none.whole_query"] {
+    for figures in ["link.ping", "source.direct", "source.3_hops.16_kib", "mix.none.whole_query"] {
         figure(&report, figures, "ms");
     }
     let held = figure(&report, "mix.200_ms.each_source", "ms");

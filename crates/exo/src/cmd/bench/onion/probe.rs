@@ -147,10 +147,10 @@ impl Probe {
         path: &[&Way],
         target: QueryTarget,
         top_k: usize,
+        reply: ReplyClass,
     ) -> Result<usize, Failure> {
         let question = Question::Search(Box::new(search(target, top_k)));
         let content = question.to_wire().map_err(|error| broken("a question", error))?;
-        let reply = if top_k <= MEDIUM_TOP_K_MAX { ReplyClass::Medium } else { ReplyClass::Large };
         let (Some(first), Some(last)) = (path.first(), path.last()) else {
             return Err(broken("a path", "nobody is on it"));
         };
@@ -163,6 +163,9 @@ impl Probe {
         let set: Verified<AnswerSet> = signed
             .verify(last.channel.peer_key())
             .map_err(|error| broken("an answer's signature", error))?;
+        if set.trimmed {
+            return Err(broken("an answer", "its reply had no room for it"));
+        }
         if set.question != Question::hash(&content) {
             return Err(broken("an answer", "it is to another question"));
         }
@@ -346,7 +349,5 @@ pub(super) fn entropy(bytes: &mut [u8]) {
 }
 
 const NAME: &str = "probe";
-/// Results for which a node asks for a reply of 16 KiB; for more, one of 64 KiB.
-pub(super) const MEDIUM_TOP_K_MAX: usize = 4;
 /// How long an answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
