@@ -89,6 +89,22 @@ impl Client {
         self.answer(request.call())
     }
 
+    /// Reads a resource that is plain text.
+    pub(crate) fn text(&self, path: &str) -> Result<String, Failure> {
+        let request = self
+            .agent
+            .get(format!("{}{path}", self.base))
+            .header("Authorization", self.authorization.as_str())
+            .config()
+            .timeout_global(Some(REQUEST_TIMEOUT))
+            .build();
+        let response = self.accepted(request.call())?;
+        let mut body = response.into_body().into_with_config().limit(API_ANSWER_BYTES_MAX);
+        body.read_to_string().map_err(|error| {
+            Failure::new(ErrorCode::Internal, format!("the node's answer: {error}"))
+        })
+    }
+
     /// Removes a resource.
     pub(crate) fn delete(&self, path: &str) -> Result<(), Failure> {
         let request = self

@@ -26,8 +26,7 @@ pub(crate) fn text(
     asker: usize,
     text: &str,
 ) -> Result<Step<()>, Failure> {
-    let request = QueryRequest { text: text.to_owned(), ..usual(SHOWN) };
-    let answer = ask(&nodes[asker], &request)?;
+    let answer = ask(&nodes[asker], &words(text))?;
     let mut wrong = incomplete(&answer, nodes.len());
     if answer.results.is_empty() {
         wrong.push("there is no result".to_owned());
@@ -44,6 +43,11 @@ pub(crate) fn text(
         lines,
         value: (),
     })
+}
+
+/// A query by words.
+pub(crate) fn words(text: &str) -> QueryRequest {
+    QueryRequest { text: text.to_owned(), ..usual(SHOWN) }
 }
 
 /// A query for what is near a record of the node that asks.

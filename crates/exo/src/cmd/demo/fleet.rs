@@ -90,7 +90,7 @@ impl Processes {
             Failure::new(ErrorCode::Io, format!("a node process cannot be started: {error}"))
         };
         let program = std::env::current_exe().map_err(failed)?;
-        let log = data_dir.path().join(LOG);
+        let log = log_path(data_dir);
         let log = File::options().create(true).append(true).open(&log).map_err(failed)?;
         let mut held = self.held();
         if held.closed {
@@ -202,7 +202,7 @@ fn wait(processes: &Processes, slot: usize, data_dir: &DataDir) -> Result<ReadyD
         let ended = processes.ended(slot);
         if ended || began.elapsed() > READY_WITHIN {
             let what = if ended { "ended" } else { "was not ready in time" };
-            let log = std::fs::read_to_string(data_dir.path().join(LOG)).unwrap_or_default();
+            let log = std::fs::read_to_string(log_path(data_dir)).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(LOG_TAIL_LINES).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
             let message =
@@ -213,11 +213,16 @@ fn wait(processes: &Processes, slot: usize, data_dir: &DataDir) -> Result<ReadyD
     }
 }
 
+/// Where a node's log goes.
+pub(crate) fn log_path(data_dir: &DataDir) -> PathBuf {
+    data_dir.path().join(LOG)
+}
+
 fn ready_path(data_dir: &DataDir) -> PathBuf {
     data_dir.path().join("ready.json")
 }
 
-/// Where a node's log goes.
+/// Name of a node's log.
 const LOG: &str = "serve.log";
 /// Lines of a log that are shown when a node fails.
 const LOG_TAIL_LINES: usize = 4;

@@ -1,6 +1,7 @@
 //! `exo demo`: a whole federation on this machine. Every node is a process of its own with its own
 //! keys, data and sockets; nothing is simulated, and every step is verified.
 
+mod anonymous;
 mod ask;
 mod corpus;
 pub(super) mod fleet;
@@ -76,7 +77,9 @@ fn stay(context: &Context, nodes: &[fleet::Node]) {
     output.note("The federation stays up until Ctrl-C. Ask it from another terminal:");
     if let Some(node) = nodes.last() {
         let directory = node.data_dir.path().display();
-        for command in ["query \"recursive acronym\"", "peers list", "status --watch", "doctor"] {
+        let question = "query \"recursive acronym\"";
+        let anonymous = format!("{question} --anonymous");
+        for command in [question, &anonymous, "peers list", "status --watch", "doctor"] {
             output.note(&format!("  {program} --data-dir {directory} {command}"));
         }
     }

@@ -99,11 +99,11 @@ impl Report {
             output.line(&format!(
                 "{} {}  {headline} {}",
                 output.style(mark, style),
-                output.style(&format!("{name:<8}"), Style::Strong),
+                output.style(&format!("{name:<9}"), Style::Strong),
                 output.style(&format!("({})", span::show(elapsed)), Style::Dim)
             ))?;
             for line in lines {
-                output.line(&format!("            {line}"))?;
+                output.line(&format!("             {line}"))?;
             }
         }
         Ok(value)

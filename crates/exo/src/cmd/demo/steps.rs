@@ -11,7 +11,7 @@ use super::super::import;
 use super::corpus::{self, EMBEDDER, Entry, Part};
 use super::fleet::{self, Node, Processes};
 use super::report::{Report, Step};
-use super::{ask, join};
+use super::{anonymous, ask, join};
 use crate::exit::Failure;
 use crate::span;
 
@@ -30,7 +30,7 @@ pub(crate) fn all(
     let Some(()) = report.step("import", || load(report, root, &nodes, &parts))? else {
         return Ok(None);
     };
-    for (text, asker) in [(QUESTIONS[0], 2), (QUESTIONS[1], 0), (QUESTIONS[2], 1)] {
+    for (text, asker) in QUESTIONS {
         let Some(()) = report.step("query", || ask::text(report, &nodes, asker, text))? else {
             return Ok(None);
         };
@@ -39,6 +39,10 @@ pub(crate) fn all(
         return Ok(None);
     };
     let Some(()) = report.step("exact", || exact(&nodes, &parts))? else { return Ok(None) };
+    let Some(()) = report.step("anonymous", || anonymous::questions(&nodes, &parts, &QUESTIONS))?
+    else {
+        return Ok(None);
+    };
     let Some(()) = report.step("crash", || crash(report, processes, &nodes, &parts))? else {
         return Ok(None);
     };
@@ -262,11 +266,11 @@ pub(crate) fn missing(what: &str) -> Failure {
     Failure::new(ErrorCode::Internal, format!("the demo: {what}"))
 }
 
-/// What is asked by text: the answers stand at different nodes.
-const QUESTIONS: [&str; 3] = [
-    "liquid metal at room temperature",
-    "politician who promises",
-    "program crashes under heavy load",
+/// What is asked by text, and of which node: the answers stand at different nodes.
+const QUESTIONS: [(&str, usize); 3] = [
+    ("liquid metal at room temperature", 2),
+    ("politician who promises", 0),
+    ("program crashes under heavy load", 1),
 ];
 /// The record that similar ones are looked for.
 const LIKE_TITLE: &str = "politics";

@@ -20,7 +20,16 @@ fn every_step_of_the_demo_holds_and_nothing_is_left_behind() {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let names: Vec<&str> = steps.iter().filter_map(|step| step["step"].as_str()).collect();
     let expected = [
-        "start", "join", "import", "query", "query", "query", "similar", "exact", "crash",
+        "start",
+        "join",
+        "import",
+        "query",
+        "query",
+        "query",
+        "similar",
+        "exact",
+        "anonymous",
+        "crash",
         "restart",
     ];
     assert_eq!(names, expected, "{text}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -29,15 +38,27 @@ fn every_step_of_the_demo_holds_and_nothing_is_left_behind() {
         assert!(step["elapsed_ms"].is_f64() && step["detail"].is_object(), "{step}");
     }
     assert_eq!(output.status.code(), Some(0));
-    let lost: Vec<&Value> = steps[8]["detail"]["sources"]
+    let anonymous = &steps[8]["detail"];
+    assert_eq!((&anonymous["hops"], &anonymous["queries"]), (&3.into(), &9.into()));
+    let nodes = anonymous["nodes"].as_array().expect("nodes");
+    assert_eq!(nodes.len(), 5);
+    for node in nodes {
+        // Each node is asked by others, and none writes a word of it.
+        assert!(node["delivered"].as_u64().expect("a count") >= 8, "{node}");
+        assert_eq!(node["log_lines"], 0, "{node}");
+    }
+    let sum = |role: &str| nodes.iter().filter_map(|node| node[role].as_u64()).sum::<u64>();
+    // Two relays between an asker and each member that answers it; more where a reply was late.
+    assert!(sum("sent") >= sum("delivered") && sum("forwarded") >= 2 * 9 * 4, "{anonymous}");
+    let lost: Vec<&Value> = steps[9]["detail"]["sources"]
         .as_array()
         .expect("sources")
         .iter()
         .filter(|source| source["status"] != "answered")
         .collect();
     assert_eq!(lost.len(), 1, "one source is missing");
-    assert_eq!(lost[0]["source"], steps[8]["detail"]["query"]["killed"]);
-    assert_eq!(steps[9]["detail"]["complete"], true);
+    assert_eq!(lost[0]["source"], steps[9]["detail"]["query"]["killed"]);
+    assert_eq!(steps[10]["detail"]["complete"], true);
     assert_eq!(fs::read_dir(temporary.path()).expect("reads").count(), 0, "files are left");
 }
 
