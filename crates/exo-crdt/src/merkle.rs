@@ -17,7 +17,7 @@ pub struct InclusionPath(
     #[serde(deserialize_with = "bounded::list::<_, _, PATH_NODES_MAX>")] pub Vec<[u8; 32]>,
 );
 
-/// Nodes of the longest path: the logarithm of [`BATCH_ENTRIES_MAX`](exo_types::limits::BATCH_ENTRIES_MAX).
+/// Nodes of the longest path: the logarithm of [`BATCH_ENTRIES_MAX`].
 pub const PATH_NODES_MAX: usize = 8;
 
 /// The root over the ids; that of no entries is all zeros.

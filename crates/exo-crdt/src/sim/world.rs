@@ -25,25 +25,31 @@ pub struct Plan {
     pub events: u64,
     /// Chances in a thousand, by event: write, flush, sync, deliver, crash, restart, checkpoint, adopt.
     pub chances: [u32; 8],
+    /// The last member hears nothing for most of the history, and what it sends arrives when many
+    /// checkpoints have passed.
+    pub lonely: bool,
 }
 
 impl Plan {
     /// The usual mixture.
-    pub const USUAL: Self = Self { events: 260, chances: [230, 130, 110, 380, 15, 45, 35, 55] };
+    pub const USUAL: Self =
+        Self { events: 260, chances: [230, 130, 110, 380, 15, 45, 35, 55], lonely: false };
 
     /// Checkpoint after checkpoint, while members are down for long.
-    pub const MANY_CUTS: Self = Self { events: 500, chances: [170, 90, 130, 420, 12, 14, 120, 44] };
+    pub const MANY_CUTS: Self =
+        Self { events: 500, chances: [170, 90, 130, 420, 12, 14, 120, 44], lonely: false };
 
     /// Long, with much under way at once.
-    pub const BUSY: Self = Self { events: 700, chances: [300, 200, 160, 260, 6, 40, 12, 22] };
+    pub const BUSY: Self =
+        Self { events: 700, chances: [300, 200, 160, 260, 6, 40, 12, 22], lonely: false };
 
-    /// The plan of a seed: two histories of four are of the usual mixture.
+    /// Checkpoint after checkpoint without one member, whose entries then come too late.
+    pub const LONELY: Self =
+        Self { events: 900, chances: [110, 80, 230, 430, 3, 60, 90, 60], lonely: true };
+
+    /// The plan of a seed.
     pub fn of_seed(seed: u64) -> Self {
-        match seed % 4 {
-            0 => Self::MANY_CUTS,
-            1 => Self::BUSY,
-            _ => Self::USUAL,
-        }
+        [Self::MANY_CUTS, Self::BUSY, Self::USUAL, Self::LONELY][(seed % 4) as usize]
     }
 }
 
@@ -61,8 +67,12 @@ pub fn run(seed: u64, members: &Members) -> Result<Report, Broken> {
 /// [`Broken`] with the invariant that did not hold.
 pub fn run_plan(seed: u64, members: &Members, plan: Plan) -> Result<Report, Broken> {
     let mut world = World::new(seed, members);
+    world.lonely = plan.lonely.then(|| members.len().saturating_sub(1));
     let broken = |event, what| Broken { seed, event, what };
     for event in 0..plan.events {
+        if event * 5 == plan.events * 4 {
+            world.end_loneliness();
+        }
         world.event(plan.chances).map_err(|what| broken(event, what))?;
         world.report.events += 1;
         if event % 37 == 0 {
@@ -81,6 +91,9 @@ struct World<'a> {
     links: Vec<Link>,
     /// Batches under way outside of synchronisations.
     gossip: Vec<(usize, Item)>,
+    /// The member that is cut off, and what it sent meanwhile.
+    lonely: Option<usize>,
+    late: Vec<(usize, Item)>,
     agreed: Vec<(Checkpoint, LiveSet)>,
     /// Keys deleted by a correct member that had seen their only write.
     deleted: BTreeSet<RecordId>,
@@ -120,6 +133,8 @@ impl<'a> World<'a> {
             nodes,
             links: Vec::new(),
             gossip: Vec::new(),
+            lonely: None,
+            late: Vec::new(),
             agreed: Vec::new(),
             deleted: BTreeSet::new(),
             once: BTreeSet::new(),
@@ -224,17 +239,31 @@ impl<'a> World<'a> {
     fn gossip_to_some(&mut self, from: usize, batch: &Batch) {
         for to in (0..self.nodes.len()).filter(|to| *to != from) {
             for _ in 0..[0, 0, 1, 2][self.rng.random_range(0..4)] {
-                self.gossip.push((to, Item::Batch { batch: batch.clone(), values: Vec::new() }));
+                let sent = (to, Item::Batch { batch: batch.clone(), values: Vec::new() });
+                // One other hears of it, and may delete what the rest has not heard of.
+                if self.lonely == Some(to) || self.lonely == Some(from) && to != 1 {
+                    self.late.push(sent);
+                } else {
+                    self.gossip.push(sent);
+                }
             }
         }
     }
 
     fn sync(&mut self, at: usize) {
         let with = self.rng.random_range(0..self.nodes.len());
-        if at == with || !self.nodes[at].up || !self.nodes[with].up || self.links.len() > 8 {
+        let lonely = self.lonely.is_some_and(|lonely| lonely == at || lonely == with);
+        let up = self.nodes[at].up && self.nodes[with].up;
+        if at == with || !up || lonely || self.links.len() > 8 {
             return;
         }
         self.open(at, with);
+    }
+
+    fn end_loneliness(&mut self) {
+        if self.lonely.take().is_some() {
+            self.gossip.append(&mut self.late);
+        }
     }
 
     fn open(&mut self, at: usize, with: usize) {
@@ -352,21 +381,26 @@ impl<'a> World<'a> {
         let newest = |node: &&Node| node.up && node.replica.checkpoint().epoch == epoch;
         let ready: Vec<_> = self.nodes.iter().filter(newest).map(|node| node.at).collect();
         let quorum = self.nodes.len() - (self.nodes.len() - 1) / 3;
-        if ready.is_empty() {
-            return;
-        }
-        let proposer = ready[self.rng.random_range(0..ready.len())];
-        let Ok((next, live)) = self.nodes[proposer].replica.propose(self.time) else { return };
-        let holds =
-            |at: &&usize| self.nodes[**at].replica.check_proposal(&next) == Ok(live.clone());
-        if ready.iter().filter(holds).count() >= quorum {
-            self.agreed.push((next, live));
-            self.report.checkpoints += 1;
+        let first = self.rng.random_range(0..self.nodes.len());
+        for turn in 0..ready.len() {
+            let proposer = ready[(first + turn) % ready.len()];
+            let proposed = self.nodes[proposer].replica.propose(self.time);
+            let Ok((next, live)) = proposed else { continue };
+            let holds =
+                |at: &&usize| self.nodes[**at].replica.check_proposal(&next) == Ok(live.clone());
+            if ready.iter().filter(holds).count() >= quorum {
+                self.agreed.push((next, live));
+                self.report.checkpoints += 1;
+                return;
+            }
         }
     }
 
     fn adopt(&mut self, at: usize) {
         if !self.nodes[at].up {
+            return;
+        }
+        if self.lonely == Some(at) {
             return;
         }
         let epoch = self.nodes[at].replica.checkpoint().epoch;

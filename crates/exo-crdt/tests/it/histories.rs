@@ -18,7 +18,7 @@ fn replicas_agree_after_the_faults_of_any_of_240_histories() {
     }
     // The histories are worth running: everything that can happen did.
     assert!(all.checkpoints > 100 && all.crashes > 100 && all.accused > 10, "{all:?}");
-    assert!(all.deleted > 500 && all.refused > 50, "{all:?}");
+    assert!(all.deleted > 500 && all.refused > 50 && all.void > 100, "{all:?}");
 }
 
 #[test]
