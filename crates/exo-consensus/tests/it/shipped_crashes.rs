@@ -74,10 +74,13 @@ mod replay_forgets_its_own_vote {
         for n in 0..3 {
             lab.restart(n);
         }
+        // Something else comes first: the primary must know that the first place is taken.
+        let second = lab.submit(1);
+        lab.deliver(everything);
         lab.pass(900, everything);
         for n in 0..3 {
             assert_eq!(lab.core(n).view(), View(0));
-            assert_eq!(lab.contents(n), vec![vec![ticket]]);
+            assert_eq!(lab.contents(n), vec![vec![ticket], vec![second]]);
         }
     }
 
