@@ -82,6 +82,11 @@ impl OnionConfig {
         let over = |name: &str, max: u32| {
             FederationError::new(ErrorCode::ConfigInvalid, format!("onion.{name}: at most {max}"))
         };
+        if self.packets_per_second == 0 {
+            // It would drop packets that end here as well.
+            let message = "onion.packets_per_second: at least 1; `relay = false` sends none on";
+            return Err(FederationError::new(ErrorCode::ConfigInvalid, message));
+        }
         if self.packets_per_second > ONION_PACKETS_PER_SECOND_MAX {
             return Err(over("packets_per_second", ONION_PACKETS_PER_SECOND_MAX));
         }

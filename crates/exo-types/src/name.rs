@@ -120,7 +120,7 @@ name!(
     /// An organisation, which may have several nodes.
     OrganisationName,
     ORGANISATION_NAME_BYTES_MAX,
-    "organisation's name",
+    "name of an organisation",
     "anything but control characters",
     |c| !c.is_control()
 );

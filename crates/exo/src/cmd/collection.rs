@@ -72,7 +72,8 @@ pub(crate) struct PolicyArgs {
     /// Results one query of a member gets at most
     #[arg(long, value_name = "N")]
     max_results: Option<u32>,
-    /// Whether members that do not say who they are get answers, where every member may read
+    /// Whether questions through relays are answered: who asks is not known, so only where every
+    /// member may read
     #[arg(long, value_enum)]
     anonymous: Option<AnonymousDoc>,
 }
@@ -268,9 +269,9 @@ fn show(output: &Output, one: &Document<CollectionDoc>) -> Result<(), Failure> {
 
 fn anonymous(policy: &PolicyDoc) -> &'static str {
     match (policy.anonymous, &policy.readers) {
-        (AnonymousDoc::Deny, _) => "questions of members that do not say who they are: denied",
-        (_, ReadersDoc::Named(ReadersName::Members)) => "questions through relays: answered",
-        _ => "questions through relays: not answered, for not every member may read it",
+        (AnonymousDoc::Deny, _) => "questions through relays are declined",
+        (_, ReadersDoc::Named(ReadersName::Members)) => "questions through relays are answered",
+        _ => "questions through relays find nothing, as not every member may read it",
     }
 }
 

@@ -1,5 +1,7 @@
 //! `exo config`: checks and shows the configuration.
 
+use std::collections::BTreeMap;
+
 use clap::Subcommand;
 use exo_federation::{Config, ErrorCode};
 use serde::Serialize;
@@ -33,7 +35,7 @@ struct ConfigDoc {
     path: String,
     config: toml::Table,
     #[serde(skip_serializing_if = "Option::is_none")]
-    origin: Option<std::collections::BTreeMap<String, &'static str>>,
+    origin: Option<BTreeMap<String, &'static str>>,
 }
 
 /// Runs the command.
@@ -55,18 +57,20 @@ pub(crate) fn run(context: &Context, command: &Command) -> Outcome {
         Command::Show(args) => args.origin,
     };
     let invalid = |error: String| Failure::new(ErrorCode::ConfigInvalid, error);
-    let values: toml::Table =
+    let nested: toml::Table =
         config.to_toml()?.parse().map_err(|error: toml::de::Error| invalid(error.to_string()))?;
     let written: toml::Table = read_small(&path)?
         .parse()
         .map_err(|error: toml::de::Error| invalid(format!("{}: {error}", path.display())))?;
+    let values = flat(&nested);
+    let written = flat(&written);
     let from = |key: &str| if written.contains_key(key) { "file" } else { "default" };
     if output.json {
         output.json(&ConfigDoc {
             schema: "exo.config/1",
             path: path.display().to_string(),
             origin: origin.then(|| values.keys().map(|key| (key.clone(), from(key))).collect()),
-            config: values,
+            config: nested,
         })?;
         return Ok(Exit::Ok);
     }
@@ -84,4 +88,21 @@ pub(crate) fn run(context: &Context, command: &Command) -> Outcome {
         output.line(&line)?;
     }
     Ok(Exit::Ok)
+}
+
+/// Every value by its dotted key.
+fn flat(table: &toml::Table) -> BTreeMap<String, toml::Value> {
+    let mut all = BTreeMap::new();
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) => {
+                let inner = flat(inner).into_iter();
+                all.extend(inner.map(|(below, value)| (format!("{key}.{below}"), value)));
+            }
+            value => {
+                all.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    all
 }

@@ -35,15 +35,14 @@ pub(crate) struct Args {
     /// Who is asked: this node, every member reached directly, or every member through relays
     #[arg(long, value_enum, value_name = "SCOPE")]
     scope: Option<ScopeDoc>,
-    /// Ask through relays, so that no source learns who asks: --scope global
+    /// Ask through relays, so that no source learns who asks; the same as --scope global
     #[arg(long)]
     anonymous: bool,
-    /// Members that the question passes to each source, itself included; with --scope global
-    /// [default: 3]
+    /// Members on the way to each source, the source included; with --scope global [default: 3]
     #[arg(long, value_name = "N")]
     max_hops: Option<u8>,
-    /// Have each of them hold it back so long on average, against who compares times; with --scope
-    /// global
+    /// How long each of them holds the question back, on average, against who compares times; with
+    /// --scope global [default: not at all]
     #[arg(long, value_parser = span::parse, value_name = "DURATION")]
     mix: Option<Duration>,
     /// Results wanted

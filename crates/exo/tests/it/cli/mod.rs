@@ -1,5 +1,6 @@
 //! The command line and the local API of real processes: shapes, exit codes, guards.
 
+mod anonymous;
 mod bench;
 mod demo;
 mod exits;
