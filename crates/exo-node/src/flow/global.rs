@@ -160,7 +160,7 @@ impl Node {
         }
         match outcome {
             Outcome::Reply(reply) => {
-                self.question_replied(now, id, peer, (phase, hash, class), reply)
+                self.question_replied(now, id, peer, (phase, hash, class), reply);
             }
             Outcome::Failure(failure) => {
                 let (status, detail) = refused(failure);

@@ -4,6 +4,7 @@ pub(crate) mod admit;
 pub(crate) mod answer;
 mod cover;
 pub(crate) mod directory;
+mod gathered;
 pub(crate) mod global;
 pub(crate) mod join;
 pub(crate) mod link;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use exo_onion::PathError;
-use exo_types::limits::{LOCAL_QUERIES_IN_FLIGHT_MAX, MEMBERS_MAX, QUERY_TERMS_MAX};
+use exo_types::limits::{LOCAL_QUERIES_IN_FLIGHT_MAX, MEMBERS_MAX};
 use exo_types::{
     CodecError, FederatedResult, FederationScope, Leg, NodeName, Now, PeerId, QueryId, QuerySpec,
     SignedAnswer, SourceReport, SourceStatus, TermStats,
@@ -19,6 +19,7 @@ use crate::capability::TERMS;
 use crate::effect::{Effect, Search, SessionId};
 use crate::flow::CallKind;
 use crate::flow::answer::{Answering, Reader};
+use crate::flow::gathered::GatheredTerms;
 use crate::flow::global::Route;
 use crate::merge::{SourceAnswer, merge};
 use crate::node::Timer;
@@ -42,17 +43,6 @@ pub(crate) struct Query {
 pub(crate) enum Phase {
     Terms,
     Search,
-}
-
-/// Term statistics of all sources. Each names the words that it split the text into, which are the
-/// same at every honest one.
-#[derive(Default)]
-pub(super) struct GatheredTerms {
-    records: u64,
-    tokens: u64,
-    /// By word: how many sources name it, this node's own counting more than all others together,
-    /// and how many records hold it.
-    words: BTreeMap<String, (usize, u64)>,
 }
 
 /// One source of a query.
@@ -404,30 +394,7 @@ impl Query {
 
     /// The statistics that sources score a text with.
     pub(crate) fn terms(&self) -> Option<TermStats> {
-        (!self.spec.target.text.is_empty()).then(|| self.stats.sum())
-    }
-}
-
-impl GatheredTerms {
-    fn add(&mut self, stats: &TermStats, weight: usize) {
-        self.records = self.records.saturating_add(stats.records);
-        self.tokens = self.tokens.saturating_add(stats.tokens);
-        for (word, records) in &stats.terms {
-            let (named, sum) = self.words.entry(word.clone()).or_default();
-            *named += weight;
-            *sum = sum.saturating_add(*records);
-        }
-    }
-
-    /// The sum, of the words that most sources name where there are too many: words that one source
-    /// makes up do not take the place of the query's.
-    fn sum(&self) -> TermStats {
-        let mut words: Vec<_> = self.words.iter().collect();
-        words.sort_by_key(|(_, (named, _))| std::cmp::Reverse(*named));
-        words.truncate(QUERY_TERMS_MAX);
-        words.sort();
-        let terms = words.into_iter().map(|(word, (_, records))| (word.clone(), *records));
-        TermStats { records: self.records, tokens: self.tokens, terms: terms.collect() }
+        (!self.spec.target.text.is_empty()).then(|| self.stats.sum(self.spec.target.text.len()))
     }
 }
 
