@@ -146,7 +146,7 @@ impl Node {
     }
 
     /// Members as candidates for paths, this one included, for its organisation's sake.
-    fn willing(&mut self, now: Now) -> Vec<Willing> {
+    fn willing(&self, now: Now) -> Vec<Willing> {
         let Some(membership) = &self.membership else { return Vec::new() };
         let relays = |member: &MemberDescriptor| {
             let usable = |key: &KemEpochKey| key.usable_at(now.wall);
@@ -170,10 +170,7 @@ impl Node {
             organisation: self.capabilities.organisation().map(str::to_owned),
             relays: false,
         };
-        let all: Vec<Willing> = others.chain([me]).collect();
-        let still = |peer: &PeerId| all.iter().any(|one| one.relays && one.peer == *peer);
-        self.first.retain(still);
-        all
+        others.chain([me]).collect()
     }
 
     /// Builds a packet and sends it to the first member of its path.

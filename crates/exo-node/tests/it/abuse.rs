@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use exo_node::effect::{Event, PacketFate};
+use exo_node::effect::{Event, Input, PacketFate};
 use exo_node::wire::{Request, Response};
 use exo_types::limits::ONION_AWAITED_PER_PEER_MAX;
-use exo_types::{FederationScope, QuerySpec, QueryTarget};
+use exo_types::{FederationScope, QuerySpec, QueryTarget, SourceStatus};
 
 use crate::wires::{Pending, Wires};
 
@@ -154,4 +154,73 @@ fn a_first_relay_that_refuses_packets_is_passed_at_once() {
     let answer = wires.hosts[0].done.last().expect("has ended");
     assert_eq!(wires.hosts[0].done.len(), 2);
     assert!(answer.complete, "{:?}", answer.sources);
+}
+
+#[test]
+fn terms_that_a_source_makes_up_keep_nobody_from_being_asked() {
+    for max_hops in [None, Some(1)] {
+        let mut wires = Wires::federation(3);
+        let target = QueryTarget::text("quick fox");
+        let spec = match max_hops {
+            Some(max_hops) => relayed(target, max_hops),
+            None => QuerySpec::new(FederationScope::Direct, target),
+        };
+        ask(&mut wires, 0, spec);
+        let liar = wires.peer(2);
+        let terms = |what: &Pending| matches!(what, Pending::Terms { at: 2, .. });
+        wires.run_but(terms);
+        let place = wires.pending.iter().position(terms).expect("it is asked");
+        let Some(Pending::Terms { job, .. }) = wires.pending.remove(place) else {
+            panic!("is there")
+        };
+        let words = if max_hops.is_some() { 2 } else { 60 };
+        let terms = (0..words).map(|n| (format!("{n:07000}"), 1)).collect();
+        let stats = exo_types::TermStats { records: 10, tokens: 10, terms };
+        wires.input(2, Input::TermsDone { job, result: Ok(stats) });
+        // Whatever is sent encodes, and within the smaller packet.
+        wires.run_but(|what| matches!(what, Pending::Search { at: 1 | 2, .. }));
+        let asked = |at: usize| {
+            wires
+                .pending
+                .iter()
+                .any(|what| matches!(what, Pending::Search { at: of, .. } if *of == at))
+        };
+        assert!(asked(1) && asked(2), "{max_hops:?}");
+        wires.run();
+        let answer = wires.hosts[0].done.last().expect("has ended");
+        assert!(
+            answer
+                .sources
+                .iter()
+                .filter(|source| source.peer != liar)
+                .all(|source| source.status == SourceStatus::Answered)
+        );
+    }
+}
+
+#[test]
+fn a_first_relay_that_was_away_for_days_is_the_first_again() {
+    let mut wires = Wires::federation(6);
+    let firsts = |wires: &mut Wires| -> Vec<usize> {
+        wires.hosts.iter_mut().for_each(|host| host.events.clear());
+        ask(wires, 0, relayed(QueryTarget::vector(vec![1.0, 0.0]), 2));
+        wires.run();
+        (1..6).filter(|at| forwarded(wires, *at) > 0).collect()
+    };
+    firsts(&mut wires);
+    let first = (1..6).max_by_key(|at| forwarded(&wires, *at)).expect("some relay is the first");
+    for session in wires.sessions(first, 0) {
+        wires.end(first, session, None);
+    }
+    wires.crash(first);
+    for _ in 0..3 {
+        wires.now += Duration::from_secs(24 * 3600);
+        wires.pass(Duration::from_secs(65));
+        assert!(!firsts(&mut wires).contains(&first), "its sealing keys are over, too");
+        wires.pass(Duration::from_secs(3));
+    }
+    wires.start(first);
+    wires.pass(Duration::from_secs(65));
+    firsts(&mut wires);
+    assert_eq!((1..6).max_by_key(|at| forwarded(&wires, *at)), Some(first));
 }
