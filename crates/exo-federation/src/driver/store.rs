@@ -21,6 +21,7 @@ use exo_crypto::{
 };
 use exo_onion::ReplayCache;
 use exo_types::Timestamp;
+use exo_types::limits::ONION_REPLAYS_MAX;
 
 use crate::config::Config;
 use crate::error::{ErrorCode, FederationError};
@@ -103,11 +104,15 @@ impl Store {
     /// crash an old file would let in what came since.
     pub(crate) fn take_replays(&self) -> Result<Option<ReplayCache>, FederationError> {
         let path = self.replays_path();
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
+        let file = match File::open(&path) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error(&path, &error)),
         };
+        let mut bytes = Vec::new();
+        // One that is longer than it can be is cut here, and damaged.
+        let read = file.take(REPLAYS_FILE_BYTES_MAX).read_to_end(&mut bytes);
+        read.map_err(|error| io_error(&path, &error))?;
         let removed = fs::remove_file(&path).and_then(|()| File::open(&self.root)?.sync_all());
         removed.map_err(|error| io_error(&path, &error))?;
         Ok(ReplayCache::from_bytes(&bytes).ok())
@@ -230,6 +235,8 @@ fn key_error(error: &KeyFileError) -> FederationError {
 
 /// Length of the state file, bytes.
 const STATE_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Length of the file of onion packets taken, bytes: 16 for each, and a little for the steps.
+const REPLAYS_FILE_BYTES_MAX: u64 = 16 * ONION_REPLAYS_MAX as u64 + 4 * 1024;
 
 #[cfg(test)]
 mod tests {
