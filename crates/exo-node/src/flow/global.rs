@@ -270,8 +270,8 @@ impl Node {
                                 let signed = signed.to_wire().ok().map(SignedAnswer);
                                 let trimmed = answer.trimmed && class != ReplyClass::Large;
                                 let answer = answer.into_inner();
-                                return match trimmed && self.ask_for_more(now, id, peer) {
-                                    true => (),
+                                return match trimmed && self.may_ask_for_more(id, peer) {
+                                    true => self.ask_for_more(now, id, peer, answer, signed),
                                     false => self.signed_answer(now, id, peer, answer, signed),
                                 };
                             }
@@ -326,18 +326,29 @@ impl Node {
         self.result_bytes = bytes.max(self.result_bytes - self.result_bytes / 8);
     }
 
-    /// An answer was cut short for want of room: asks for it in the longest reply. `false` where no
-    /// packet is left for that.
-    fn ask_for_more(&mut self, now: Now, id: QueryId, peer: PeerId) -> bool {
+    /// Whether a packet is left to ask a source once more.
+    fn may_ask_for_more(&self, id: QueryId, peer: PeerId) -> bool {
+        let source = self.queries.get(&id).and_then(|query| query.sources.get(&peer));
+        source.is_some_and(|source| source.attempts < ONION_ATTEMPTS_MAX)
+    }
+
+    /// An answer was cut short for want of room: asks for it in the longest reply. Should none come,
+    /// there is this one.
+    fn ask_for_more(
+        &mut self,
+        now: Now,
+        id: QueryId,
+        peer: PeerId,
+        answer: crate::question::AnswerSet,
+        signed: Option<SignedAnswer>,
+    ) {
         let source = self.queries.get_mut(&id).and_then(|query| query.sources.get_mut(&peer));
-        match source.filter(|source| source.attempts < ONION_ATTEMPTS_MAX) {
-            Some(source) => {
-                source.large = true;
-                self.result_bytes = RESULT_BYTES_LONG;
-                self.ask_unknown(now, id, peer);
-                true
-            }
-            None => false,
+        if let Some(source) = source {
+            source.large = true;
+            source.legs = answer.legs;
+            source.signed = signed;
+            self.result_bytes = RESULT_BYTES_LONG;
+            self.ask_unknown(now, id, peer);
         }
     }
 
@@ -449,7 +460,7 @@ pub(super) fn no_path(hops: usize, error: PathError) -> String {
     format!("no path of {hops} members: {error}")
 }
 
-const TRIMMED: &str = "its reply had no room for everything";
+pub(super) const TRIMMED: &str = "its reply had no room for everything";
 /// Bytes of a result with a long text.
 const RESULT_BYTES_LONG: usize = HIT_TEXT_BYTES_MAX + 512;
 /// Packets that follow each other without a pause.

@@ -20,7 +20,7 @@ use crate::effect::{Effect, Search, SessionId};
 use crate::flow::CallKind;
 use crate::flow::answer::{Answering, Reader};
 use crate::flow::gathered::GatheredTerms;
-use crate::flow::global::Route;
+use crate::flow::global::{Route, TRIMMED};
 use crate::merge::{SourceAnswer, merge};
 use crate::node::Timer;
 use crate::refusal::Refusal;
@@ -58,7 +58,7 @@ pub(super) struct Source {
     pub(super) legs: Vec<Leg>,
     /// Its answer as it signed it.
     pub(super) signed: Option<SignedAnswer>,
-    /// Its answer had no room in a medium reply.
+    /// Its answer had no room in a medium reply; what had is here and counts if no more comes.
     pub(super) large: bool,
     /// Relays that brought it packets of this phase.
     pub(super) tried: BTreeSet<PeerId>,
@@ -322,6 +322,13 @@ impl Node {
         let started = query.started;
         let Some(source) = query.sources.get_mut(&peer).filter(|source| source.is_open()) else {
             return;
+        };
+        let (status, detail, legs) = match status {
+            // An answer that was cut short counts where the whole one does not come.
+            status if status != SourceStatus::Answered && source.large => {
+                (SourceStatus::Answered, TRIMMED.to_owned(), std::mem::take(&mut source.legs))
+            }
+            status => (status, detail, legs),
         };
         let report = SourceReport {
             peer,

@@ -6,7 +6,10 @@ use std::time::Duration;
 use exo_node::effect::{Event, Input, PacketFate};
 use exo_node::wire::{Request, Response};
 use exo_types::limits::ONION_AWAITED_PER_PEER_MAX;
-use exo_types::{FederationScope, QuerySpec, QueryTarget, SourceStatus};
+use exo_types::{
+    CollectionName, ContentHash, FederationScope, Hit, Leg, LegKind, Metric, QuerySpec,
+    QueryTarget, RecordId, ScoreScale, SourceStatus,
+};
 
 use crate::wires::{Pending, Wires};
 
@@ -223,4 +226,40 @@ fn a_first_relay_that_was_away_for_days_is_the_first_again() {
     wires.pass(Duration::from_secs(65));
     firsts(&mut wires);
     assert_eq!((1..6).max_by_key(|at| forwarded(&wires, *at)), Some(first));
+}
+
+#[test]
+fn an_answer_that_was_cut_short_counts_where_the_whole_one_does_not_come() {
+    let mut wires = Wires::federation(2);
+    let mut spec = relayed(QueryTarget::vector(vec![1.0, 0.0]), 1);
+    spec.top_k = 4;
+    ask(&mut wires, 0, spec);
+    let search = |what: &Pending| matches!(what, Pending::Search { at: 1, .. });
+    wires.run_but(search);
+    let place = wires.pending.iter().position(search).expect("it is asked");
+    let Some(Pending::Search { job, .. }) = wires.pending.remove(place) else { panic!("is there") };
+    let hit = |rank: usize| Hit {
+        collection: CollectionName::new("notes").expect("a name"),
+        id: RecordId::new(format!("r{rank}")).expect("an id"),
+        score: -(rank as f32),
+        content: ContentHash([rank as u8; 32]),
+        title: "t".repeat(4_000),
+        text: "x".repeat(2_000),
+        metadata: Default::default(),
+        vector: None,
+    };
+    let scale = ScoreScale::Vector { metric: Metric::Dot, dimensions: 2, embedder: String::new() };
+    let leg = Leg { kind: LegKind::Vector, scale, hits: (0..4).map(hit).collect() };
+    wires.input(1, Input::SearchDone { job, result: Ok(vec![leg]) });
+    // The packet that asks for more does not arrive.
+    let again = |what: &Pending| packet(what, 0, 1);
+    for _ in 0..60 {
+        wires.tick(Duration::from_millis(50));
+        wires.run_but(again);
+    }
+    assert!(wires.pending.iter().any(again), "more is asked for");
+    let answer = wires.hosts[0].done.last().expect("has ended");
+    let report = answer.sources.iter().find(|source| source.peer == wires.peer(1)).expect("asked");
+    assert_eq!(report.status, SourceStatus::Answered, "{report:?}");
+    assert!(report.count > 0 && report.signed.is_some() && report.detail.contains("no room"));
 }
