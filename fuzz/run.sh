@@ -21,7 +21,7 @@ cargo fuzz build >logs/build.log 2>&1 || { cat logs/build.log; exit 2; }
 # How long an input may be, where more than libFuzzer's guess is of use.
 max_len() {
     case $1 in
-        jsonl | response | request | state | signed_roster | signed_descriptor) echo 65536 ;;
+        jsonl | response | onion_reply | request | state | signed_roster | signed_descriptor) echo 65536 ;;
         import_files | node_input | frame | substrate_query | onion_peel | tlog_proof) echo 16384 ;;
         *) echo 8192 ;;
     esac

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use exo_crypto::Signed;
 use exo_fuzz::sim::{joiner, met, node};
-use exo_fuzz::{NOW, byte, identity, keypair};
+use exo_fuzz::{NOW, byte, identity, keypair, keyring};
 use exo_node::Node;
 use exo_node::effect::{CallFailure, CallId, Effect, ExchangeId, Input, JobId, Purpose, SessionId};
 use exo_node::wire::{Request, Response};
@@ -97,7 +97,11 @@ impl World {
                 self.node.handle(self.now, Input::SessionDown { session, reason: None });
             }
             8 => {
-                let mut spec = QuerySpec::new(FederationScope::Direct, QueryTarget::text("words"));
+                let scope = match byte(rest) % 2 {
+                    0 => FederationScope::Direct,
+                    _ => FederationScope::Global { max_hops: 1 },
+                };
+                let mut spec = QuerySpec::new(scope, QueryTarget::text("words"));
                 spec.top_k = usize::from(byte(rest));
                 let _ = self.node.query(self.now, spec);
             }
@@ -124,6 +128,7 @@ impl World {
             match &mut request {
                 Request::Search(search) => search.token = token,
                 Request::Terms(terms) => terms.token = token,
+                Request::Onion(onion) => onion.token = token,
                 _ => {}
             }
         }
@@ -183,9 +188,16 @@ impl World {
                                 | Response::Synced(_)
                                 | Response::Welcome(_)
                                 | Response::Token(_)
+                                | Response::Onion(_)
                         );
                         assert!(!data, "a stranger got {response:?}");
                     }
+                }
+                Effect::Abandon { exchange } => {
+                    assert!(self.open.remove(&exchange), "one answer a request");
+                }
+                Effect::Rekey { .. } => {
+                    self.node.rekey(self.now, keyring(), false).expect("signs");
                 }
                 Effect::Call { call, request, .. } => {
                     request.to_wire().expect("a request that its receiver takes");

@@ -4,7 +4,7 @@
 use exo_node::wire::Response;
 use exo_types::limits::{
     COLLECTIONS_PER_QUERY_MAX, HIT_TEXT_BYTES_MAX, MEMBERS_MAX, METADATA_FIELDS_MAX,
-    QUERY_TERMS_MAX, TOP_K_MAX,
+    ONION_REPLY_LARGE_BYTES, QUERY_TERMS_MAX, TOP_K_MAX,
 };
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
@@ -21,6 +21,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         }
         Some(Response::Synced(synced)) => assert!(synced.descriptors.len() <= MEMBERS_MAX),
         Some(Response::Terms(stats)) => assert!(stats.terms.len() <= QUERY_TERMS_MAX),
+        Some(Response::Onion(chunks)) => assert!(chunks.len() <= ONION_REPLY_LARGE_BYTES),
         _ => {}
     }
 });

@@ -11,9 +11,11 @@ use exo_crypto::{ApiToken, KemKeyring, Label, Signed, Verified, fingerprint_word
 use exo_federation::Config;
 use exo_fuzz::sim::{joiner, met};
 use exo_fuzz::{NOW, kem_pair, keypair, keyring_bytes};
+use exo_node::question::{AnswerSet, Question, Reply};
+use exo_node::refusal::Refusal;
 use exo_node::roster::{Member, RosterBody};
 use exo_node::token::FederationToken;
-use exo_node::wire::{Request, Response, SearchRequest};
+use exo_node::wire::{OnionRequest, Request, Response, SearchFor, SearchRequest, TermsOf};
 use exo_types::codec::frame_header;
 use exo_types::{
     CollectionName, Condition, ContentHash, Epoch, FederationId, Filter, FilterOp, Hit, Leg,
@@ -30,6 +32,7 @@ fn write_seeds() {
     keys(&mut seeds);
     statements(&mut seeds);
     messages(&mut seeds);
+    unknown(&mut seeds);
     files(&mut seeds);
     data(&mut seeds);
     logs(&mut seeds);
@@ -211,6 +214,30 @@ fn messages(seeds: &mut Seeds) {
     }
 }
 
+/// What onion packets carry, and the messages that carry them.
+fn unknown(seeds: &mut Seeds) {
+    let of = TermsOf { collection: None, text: "running near".to_owned() };
+    for question in [Question::Terms(of), Question::Search(Box::new(search().search))] {
+        seeds.add("question", question.to_wire().expect("encodes"));
+    }
+    let set = AnswerSet {
+        peer: keypair().peer_id(),
+        question: [6; 32],
+        at: NOW.wall,
+        trimmed: true,
+        legs: vec![leg(LegKind::Vector), leg(LegKind::Text)],
+    };
+    seeds.add("onion_reply", set.to_wire().expect("encodes"));
+    let signed = Signed::sign(set, keypair()).expect("signs").into_signed();
+    let answer = Reply::Answer(Box::new(signed));
+    for reply in [Reply::Refused(Refusal::Anonymous), Reply::Terms(terms()), answer] {
+        seeds.add("onion_reply", reply.to_wire().expect("encodes"));
+    }
+    let packet = OnionRequest { token: TokenId::new([4; 16]), packet: vec![1; 8192] };
+    seeds.add("request", Request::Onion(packet).to_wire().expect("encodes"));
+    seeds.add("response", Response::Onion(vec![7; 4096]).to_wire().expect("encodes"));
+}
+
 fn files(seeds: &mut Seeds) {
     seeds.add("state", &met().founder_state);
     seeds.add("state", &met().joiner_state);
@@ -255,7 +282,7 @@ fn data(seeds: &mut Seeds) {
         let both = (filter(ops), metadata());
         seeds.add("filter", postcard::to_allocvec(&both).expect("encodes"));
         let mut search = search();
-        search.filter = filter(ops);
+        search.search.filter = filter(ops);
         let bytes = Request::Search(Box::new(search)).to_wire().expect("encodes");
         seeds.add("substrate_query", &bytes);
         seeds.add("request", &bytes);
@@ -268,15 +295,15 @@ fn data(seeds: &mut Seeds) {
 fn search() -> SearchRequest {
     let mut target = QueryTarget::text("running near");
     target.vector = vec![0.5, 1.0, -2.0];
-    SearchRequest {
-        token: TokenId::new([4; 16]),
+    let search = SearchFor {
         collection: Some(CollectionName::new("notes").expect("a name")),
         target,
         filter: filter([FilterOp::Ge, FilterOp::Ne]),
         top_k: 5,
         terms: Some(terms()),
         vectors: true,
-    }
+    };
+    SearchRequest { token: TokenId::new([4; 16]), search }
 }
 
 fn terms() -> TermStats {

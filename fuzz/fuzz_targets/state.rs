@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use exo_fuzz::{NOW, keypair};
+use exo_fuzz::{NOW, keypair, keyring};
 use exo_node::effect::{Effect, Input};
+use exo_node::policy::OnionPolicy;
 use exo_node::{Node, Settings, StateError};
+use exo_onion::ReplayCache;
 use exo_types::{NodeName, Now};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
@@ -29,7 +31,9 @@ fn start(state: &[u8]) -> Result<Node, StateError> {
         keypair: Arc::clone(keypair()),
         name: NodeName::new("node").expect("a name"),
         addresses: Vec::new(),
-        kem_keys: Vec::new(),
+        keyring: keyring(),
+        replays: ReplayCache::new(),
+        onion: OnionPolicy::default(),
         collections: Vec::new(),
         state: Some(state.to_vec()),
         entropy: Box::new(|bytes| bytes.fill(9)),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use exo_node::wire::{Request, SearchRequest as WireSearch};
+use exo_node::wire::{Request, SearchFor};
 use exo_substrate::{EmbeddedSubstrate, NewRecord, OpenOptions, SearchRequest, Substrate, filter};
 use exo_types::limits::QUERY_TERMS_MAX;
 use exo_types::{
@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let search = match Request::from_wire(data) {
-        Ok(Request::Search(search)) => *search,
+        Ok(Request::Search(request)) => request.search,
         _ => match std::str::from_utf8(data) {
             Ok(text) => by_text(text),
             Err(_) => return,
@@ -49,9 +49,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     }
 });
 
-fn by_text(text: &str) -> WireSearch {
-    WireSearch {
-        token: exo_types::TokenId::new([0; 16]),
+fn by_text(text: &str) -> SearchFor {
+    SearchFor {
         collection: None,
         target: QueryTarget::text(text),
         filter: Filter::default(),

@@ -108,6 +108,11 @@ pub fn keyring_bytes() -> &'static [u8] {
     })
 }
 
+/// The ring of these bytes, once more.
+pub fn keyring() -> KemKeyring {
+    KemKeyring::from_secret_bytes(keyring_bytes()).expect("reads")
+}
+
 /// The moment in which everything happens.
 pub const NOW: Now =
     Now { wall: Timestamp(1_800_000_000_000), mono: std::time::Duration::from_secs(1) };

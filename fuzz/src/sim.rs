@@ -4,14 +4,16 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use exo_crypto::{KemEpochKey, KemKeyring, PostQuantumKeypair, Signed, Verified};
+use exo_crypto::PostQuantumKeypair;
 use exo_node::effect::{CallId, Effect, ExchangeId, Input, Purpose, SessionId};
+use exo_node::policy::OnionPolicy;
 use exo_node::ticket::Ticket;
 use exo_node::wire::{Request, Response};
 use exo_node::{Node, Settings};
+use exo_onion::ReplayCache;
 use exo_types::{CollectionName, CollectionSpec, Metric, NodeName, PeerAddress};
 
-use crate::{NOW, identity, keypair};
+use crate::{NOW, identity, keypair, keyring};
 
 /// What two nodes said to each other until they were members and had greeted each other.
 pub struct Met {
@@ -50,7 +52,9 @@ pub fn try_node(
         keypair: Arc::clone(keypair),
         name: NodeName::new(name).expect("a name"),
         addresses: vec![PeerAddress { peer: Some(keypair.peer_id()), ..address }],
-        kem_keys: kem_keys(keypair),
+        keyring: keyring(),
+        replays: ReplayCache::new(),
+        onion: OnionPolicy::default(),
         collections: vec![spec()],
         state,
         entropy: Box::new(move |bytes| {
@@ -71,13 +75,6 @@ pub fn spec() -> CollectionSpec {
         metric: Metric::Cosine,
         embedder: String::new(),
     }
-}
-
-fn kem_keys(keypair: &PostQuantumKeypair) -> Vec<Signed<KemEpochKey>> {
-    static KEYS: OnceLock<KemKeyring> = OnceLock::new();
-    let ring = KEYS.get_or_init(|| KemKeyring::generate(NOW.wall).expect("generates"));
-    let keys = ring.announce(keypair).expect("signs");
-    keys.into_iter().map(Verified::into_signed).collect()
 }
 
 /// Lets the two meet, once.
