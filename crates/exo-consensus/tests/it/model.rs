@@ -18,7 +18,7 @@ use exo_consensus::{
     Voters, batch_digest, bundle_root, check,
 };
 use exo_types::{Epoch, Sequence, View, Wire};
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, Model, Property, UniformChooser};
 
 use crate::lab::{FEDERATION, id, voter};
 
@@ -301,6 +301,26 @@ fn verify(model: Pbft, depth: usize, states: usize) -> (usize, bool) {
     (checker.unique_state_count(), found.contains_key("something is committed"))
 }
 
+/// Random walks to the end, for as long as is given: they go where no full search comes.
+fn walk(model: Pbft, seconds: u64) -> (usize, bool) {
+    let checker = model
+        .checker()
+        .timeout(Duration::from_secs(seconds))
+        .spawn_simulation(7, UniformChooser)
+        .join();
+    let found = checker.discoveries();
+    if let Some(path) = found.get("one batch at each place") {
+        panic!("{:?}", path.clone().into_actions());
+    }
+    (checker.state_count(), found.contains_key("something is committed"))
+}
+
+#[test]
+fn random_walks_of_deliveries_and_lies_commit_and_do_not_differ() {
+    let (states, committed) = walk(model(true, true), 4);
+    assert!(committed, "{states} states");
+}
+
 #[test]
 fn no_order_of_deliveries_and_lies_makes_replicas_differ() {
     let (states, _) = verify(model(true, false), 4, 4_000);
@@ -318,6 +338,9 @@ fn no_order_of_deliveries_and_lies_makes_replicas_differ_at_length() {
     let (one, _) = verify(model(false, false), depth + 3, states);
     let (two, _) = verify(model(true, true), depth, states);
     println!("{one} states of one view, {two} of two views, to depth {depth}");
+    let (walked, committed) = walk(model(true, true), number("EXO_MODEL_SECONDS", 60) as u64);
+    println!("{walked} states on random walks");
+    assert!(committed);
 }
 
 const PATIENCE: Duration = Duration::from_secs(2);
