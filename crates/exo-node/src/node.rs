@@ -107,8 +107,6 @@ pub struct Node {
     pub(crate) sent: BTreeMap<CallId, Sent>,
     /// The relays that paths begin with, the one in use first.
     pub(crate) first: Vec<PeerId>,
-    /// Bytes of an answer for each result asked for, by the longest answers of late.
-    pub(crate) result_bytes: usize,
     /// Relays on paths that failed, and until when others are chosen before them.
     pub(crate) doubts: BTreeMap<PeerId, Duration>,
     /// Members' sealing keys whose signatures hold, by the version of the descriptor they are from.
@@ -195,7 +193,6 @@ impl Node {
             neighbours: BTreeMap::new(),
             sent: BTreeMap::new(),
             first: snapshot.first,
-            result_bytes: 0,
             doubts: BTreeMap::new(),
             sealing: BTreeMap::new(),
             timers: BTreeSet::new(),

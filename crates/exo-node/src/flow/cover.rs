@@ -41,7 +41,7 @@ impl Node {
         }
         let parcel = Parcel {
             content: None,
-            reply: ReplyClass::Large,
+            reply: ReplyClass::Medium,
             mix: Duration::ZERO,
             kind: CallKind::Cover,
             timeout: Duration::from_millis(ONION_REPLY_WAIT_MILLIS),

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use exo_crypto::SIGNATURE_BYTES;
 use exo_onion::{PathError, ReplyClass, ReplyError, ReplyFailure, ReplyOutcome};
-use exo_types::limits::{HIT_TEXT_BYTES_MAX, ONION_ATTEMPTS_MAX};
+use exo_types::limits::ONION_ATTEMPTS_MAX;
 use exo_types::{
     CodecError, Now, PeerId, QueryId, QuerySpec, SignedAnswer, SourceStatus, TermStats, Wire,
 };
@@ -16,7 +15,6 @@ use crate::flow::CallKind;
 use crate::flow::link::Link;
 use crate::flow::query::{Phase, QueryError};
 use crate::flow::route::{Parcel, Sent};
-use crate::flow::unknown::ANSWER_SET_BYTES;
 use crate::merge::lie;
 use crate::node::Timer;
 use crate::question::{Question, Reply};
@@ -107,7 +105,7 @@ impl Node {
         };
         let parcel = Parcel {
             content: Some(&content),
-            reply: if large { ReplyClass::Large } else { self.reply_class(phase, top_k) },
+            reply: if large { ReplyClass::Large } else { reply_class(phase, top_k) },
             mix: route.mix,
             kind: CallKind::Question { query: id, peer, phase },
             timeout: left,
@@ -295,35 +293,12 @@ impl Node {
         answer: crate::question::AnswerSet,
         signed: Option<SignedAnswer>,
     ) {
-        let top_k = self.queries.get(&id).map_or(1, |query| query.spec.top_k);
-        if let Some(signed) = &signed {
-            self.learn_result_bytes(signed, top_k);
-        }
         let source = self.queries.get_mut(&id).and_then(|query| query.sources.get_mut(&peer));
         if let Some(source) = source {
             source.signed = signed;
         }
         let detail = if answer.trimmed { TRIMMED } else { "" };
         self.settle(now, id, peer, SourceStatus::Answered, detail.to_owned(), answer.legs);
-    }
-
-    /// The smallest reply in which the answer is likely to have room, by the answers of late.
-    fn reply_class(&self, phase: Phase, top_k: usize) -> ReplyClass {
-        let medium = ReplyClass::Medium.answer_bytes_max().saturating_sub(ANSWER_SET_BYTES);
-        let expected = match self.result_bytes {
-            0 => RESULT_BYTES_LONG,
-            known => known + known / 4,
-        };
-        match phase {
-            Phase::Search if top_k.saturating_mul(expected) > medium => ReplyClass::Large,
-            Phase::Search | Phase::Terms => ReplyClass::Medium,
-        }
-    }
-
-    /// Takes note of how long an answer was. What is shorter counts little by little.
-    fn learn_result_bytes(&mut self, signed: &SignedAnswer, top_k: usize) {
-        let bytes = signed.0.len().saturating_sub(SIGNATURE_BYTES) / top_k.max(1) + 1;
-        self.result_bytes = bytes.max(self.result_bytes - self.result_bytes / 8);
     }
 
     /// Whether a packet is left to ask a source once more.
@@ -347,7 +322,6 @@ impl Node {
             source.large = true;
             source.legs = answer.legs;
             source.signed = signed;
-            self.result_bytes = RESULT_BYTES_LONG;
             self.ask_unknown(now, id, peer);
         }
     }
@@ -439,6 +413,15 @@ fn question(
     question.to_wire()
 }
 
+/// The reply to ask for first. A rule that is the same for everybody: one that followed from former
+/// answers would be a mark by which this asker is known again.
+fn reply_class(phase: Phase, top_k: usize) -> ReplyClass {
+    match phase {
+        Phase::Search if top_k > MEDIUM_TOP_K_MAX => ReplyClass::Large,
+        Phase::Search | Phase::Terms => ReplyClass::Medium,
+    }
+}
+
 fn open(sent: &mut Sent, mut chunks: Vec<u8>) -> Result<Option<exo_onion::Reply>, ReplyError> {
     let mut reply = None;
     for chunk in chunks.chunks_mut(sent.keys.class().chunk_bytes()) {
@@ -461,8 +444,8 @@ pub(super) fn no_path(hops: usize, error: PathError) -> String {
 }
 
 pub(super) const TRIMMED: &str = "its reply had no room for everything";
-/// Bytes of a result with a long text.
-const RESULT_BYTES_LONG: usize = HIT_TEXT_BYTES_MAX + 512;
+/// Results for which the middle reply is tried first.
+const MEDIUM_TOP_K_MAX: usize = 10;
 /// Packets that follow each other without a pause.
 const AT_ONCE: u8 = 2;
 /// How long a reply is waited for: an eighth of the deadline within these bounds.

@@ -151,4 +151,4 @@ impl Node {
 }
 
 /// Upper bound of what a signed answer takes beside its lists.
-pub(crate) const ANSWER_SET_BYTES: usize = SIGNATURE_BYTES + 128;
+const ANSWER_SET_BYTES: usize = SIGNATURE_BYTES + 128;

@@ -343,8 +343,8 @@ async fn among_nodes_that_ask_and_cover_nothing_has_another_length() {
     let long_text = QueryTarget::text(["moth"; 800].join(" "));
     let long_vector = QueryTarget::vector(vec![0.25; 2000]);
     let long = |target| QuerySpec::new(FederationScope::Direct, target);
-    let few = QuerySpec { top_k: 1, ..by_vector() };
-    let queries = [by_vector(), by_text(), few, long(long_text), long(long_vector)];
+    let many = QuerySpec { top_k: 50, ..by_vector() };
+    let queries = [by_vector(), by_text(), many, long(long_text), long(long_vector)];
     let mut passed = BTreeSet::new();
     for max_hops in 1..=5 {
         for (asker, query) in nodes.iter().zip(&queries) {
