@@ -28,7 +28,7 @@ fn every_seed_keeps_every_invariant() {
                     if let Some(violation) = run(seed, &Options::default()).violation {
                         failed.lock().expect("no panic").push(format!(
                             "seed {seed}: {violation}\n  replay: cargo run --release -p \
-                             exo-consensus --features sim --bin simulate -- --seeds {seed}..{} --log",
+                             exo-consensus --features sim --bin simulate-consensus -- --seeds {seed}..{} --log",
                             seed + 1
                         ));
                     }
