@@ -100,7 +100,7 @@ impl Writer {
         clock: &mut Clock,
         now: Timestamp,
     ) -> Result<(), WriteError> {
-        if self.pending.len() == BATCH_ENTRIES_MAX {
+        if self.is_full() {
             return Err(WriteError::Full);
         }
         observed.sort_unstable();
@@ -115,8 +115,13 @@ impl Writer {
 
     /// Whether it is time to sign: the batch is full or its first entry has waited long enough.
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.pending.len() >= BATCH_ENTRIES_MAX
+        self.is_full()
             || self.since.is_some_and(|since| now.millis_since(since) >= BATCH_FLUSH_MILLIS)
+    }
+
+    /// Whether no further entry is taken before a batch is signed.
+    pub fn is_full(&self) -> bool {
+        self.pending.len() >= BATCH_ENTRIES_MAX
     }
 
     /// Entries that wait.

@@ -11,7 +11,7 @@ use super::restore::{BATCH, CHECKPOINT, ERASED, LIVE, UNDER, VALUE, key};
 use super::view::{Candidate, by_key, living};
 use super::{Above, Replica, Under, encode};
 use crate::batch::Authors;
-use crate::checkpoint::{Checkpoint, FrontierBatch, LiveSet, end_of_milli};
+use crate::checkpoint::{Checkpoint, FrontierBatch, LiveSet, Standing, end_of_milli};
 use crate::merkle;
 use crate::store::WriteBatch;
 use crate::writer::ChainEnd;
@@ -30,6 +30,9 @@ pub enum ProposeError {
         /// Its number.
         seq: u64,
     },
+    /// A batch under the proposed cut is void, and its author has not said yet that it knows.
+    #[error("{0:?} has a void batch under the cut and has not signed anything since it was void")]
+    Unsettled(exo_types::PeerId),
     /// More would live than one checkpoint may have.
     #[error("{0} entries would live, more than one checkpoint may have")]
     TooMany(usize),
@@ -68,7 +71,12 @@ impl Replica {
             .iter()
             .map(|batch| (batch.author, self.cut.end_of(&batch.author)))
             .collect();
-        ends.extend(self.chains.iter().filter(|(_, end)| end.seq > 0).map(|(a, end)| (*a, *end)));
+        for author in self.authors_above() {
+            let chain: Vec<_> = self.chain(author).collect();
+            let settled = self.settled(chain.iter().map(|(_, batch)| *batch));
+            let end = settled.checked_sub(1).and_then(|last| chain.get(last));
+            ends.extend(end.map(|(end, _)| (author, *end)));
+        }
         let frontier = ends.into_iter().map(|(author, end)| FrontierBatch {
             author,
             seq: end.seq,
@@ -159,11 +167,42 @@ impl Replica {
         if (end.hash, end.total_entries, end.total_bytes) != totals {
             return Err(ProposeError::Differs);
         }
+        batches.reverse();
+        if self.settled(batches.iter().copied()) < batches.len() {
+            return Err(ProposeError::Unsettled(to.author));
+        }
         Ok(batches)
+    }
+
+    /// How many of an author's next batches may come under a cut.
+    ///
+    /// A void batch may only with a later one whose author has seen it void: one that names a checkpoint
+    /// under which it was. Otherwise an author that was away could not tell, once all is under the cut,
+    /// what counted and was superseded from what never counted and is to be signed again.
+    fn settled<'a>(&self, batches: impl Iterator<Item = &'a Above>) -> usize {
+        let (mut settled, mut unseen) = (0, None);
+        for (count, batch) in (1..).zip(batches) {
+            let epoch = batch.header.epoch_ref.epoch;
+            match self.cut.standing(self.cut_hash, batch.header.epoch_ref) {
+                Standing::Ahead => break,
+                Standing::Void => unseen = unseen.max(Some(epoch)),
+                Standing::Known(_) => {
+                    let late = |void: u64| void.saturating_add(EPOCHS_LATE_MAX as u64) >= epoch;
+                    if !unseen.is_some_and(late) {
+                        (settled, unseen) = (count, None);
+                    }
+                }
+            }
+        }
+        settled
     }
 
     /// Takes over an agreed checkpoint: everything is filtered by it. A later one may be taken over at
     /// once, without those between.
+    ///
+    /// Of the author's own entries some may be void now: [`author_entries`](Self::author_entries) before
+    /// and after tells which. What it signs again goes into the same write as the checkpoint; a crash in
+    /// between would lose it.
     ///
     /// # Errors
     /// [`AdoptError`]; nothing has changed then.

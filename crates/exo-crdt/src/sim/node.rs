@@ -160,14 +160,13 @@ impl Node {
         &mut self,
         next: &Checkpoint,
         live: &LiveSet,
+        members: &Members,
         again: impl Fn(&RecordId) -> bool,
     ) {
-        let own = self.writer.end();
         let author = self.author();
         let before = self.replica.author_entries(author);
-        let Ok(write) = self.replica.adopt(next.clone(), live.clone()) else { return };
+        let Ok(mut write) = self.replica.adopt(next.clone(), live.clone()) else { return };
         self.clock.fold_agreed(next.time);
-        self.save(write);
         let held = self.replica.author_entries(author);
         for (id, entry) in before {
             let kept = held.contains_key(&id) || next.covers(&author, id.1);
@@ -175,12 +174,24 @@ impl Node {
                 continue;
             }
             self.void += 1;
+            if self.writer.is_full() {
+                write.append(self.sign(members));
+            }
             let now = Timestamp(self.clock.mark().millis());
-            let written =
-                self.writer.write(entry.key, entry.operation, entry.observed, &mut self.clock, now);
-            debug_assert!(written.is_ok() || self.writer.pending() > 0);
+            let (operation, observed) = (entry.operation, entry.observed);
+            let _written = self.writer.write(entry.key, operation, observed, &mut self.clock, now);
         }
-        debug_assert_eq!(own, self.writer.end());
+        // In one write: a crash in between would lose what the checkpoint made void.
+        write.append(self.sign(members));
+        self.save(write);
+    }
+
+    /// Signs and applies what waits, and gives what is to be saved.
+    fn sign(&mut self, members: &Members) -> WriteBatch {
+        let flushed = self.writer.flush(members.keypair(self.at), self.replica.epoch_ref());
+        let batch = flushed.ok().flatten();
+        let outcome = batch.and_then(|batch| self.replica.apply(batch).ok());
+        outcome.map(|outcome| outcome.write).unwrap_or_default()
     }
 
     pub(super) fn author(&self) -> exo_types::PeerId {

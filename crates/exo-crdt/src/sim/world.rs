@@ -407,7 +407,7 @@ impl<'a> World<'a> {
         if let Some((next, live)) = self.agreed.last().filter(|(next, _)| next.epoch > epoch) {
             // A key that is written once is not written again: it may have been deleted meanwhile.
             let once = &self.once;
-            self.nodes[at].adopt(next, live, |key| !once.contains(key));
+            self.nodes[at].adopt(next, live, self.members, |key| !once.contains(key));
         }
     }
 

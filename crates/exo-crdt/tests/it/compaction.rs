@@ -318,3 +318,44 @@ fn a_batch_is_saved_whole_and_a_replica_restarts_with_the_same_bytes() {
         }
     }
 }
+
+#[test]
+fn a_cut_passes_a_void_batch_only_after_its_author_has_signed_something_since() {
+    let (mut a, mut b) = pair(CollectionKind::LastWriter);
+    let mut away = Member::new(2, CollectionKind::LastWriter);
+    a.put("k", 1, T0);
+    let written = a.flush();
+    b.take(&written);
+    away.take(&written);
+    away.remove("k", T0.plus_millis(1));
+    let removed = away.flush();
+    pass(&mut [&mut a, &mut b], EPOCHS_LATE_MAX + 1, T0.plus_millis(10));
+    a.take(&removed);
+    b.take(&removed);
+    let (mut cut, mut live) = agree(&mut [&mut a, &mut b], T0.plus_millis(50));
+    assert!(!cut.covers(&away.author(), 1));
+    // Who proposes it anyway is refused.
+    let end = a.replica.chain_end(&away.author());
+    let mut pushed = a.replica.propose(T0.plus_millis(60)).expect("a proposal").0;
+    pushed.frontier.push(exo_crdt::checkpoint::FrontierBatch {
+        author: away.author(),
+        seq: end.seq,
+        hash: end.hash,
+        total_entries: end.total_entries,
+        total_bytes: end.total_bytes,
+    });
+    pushed.frontier.sort_by_key(|batch| batch.author);
+    assert_eq!(b.replica.check_proposal(&pushed), Err(ProposeError::Unsettled(away.author())));
+    // Back again, it learns that its removal never counted.
+    away.replica.adopt(cut.clone(), live.clone()).expect("taken over");
+    away.clock.fold_agreed(cut.time);
+    assert!(away.replica.author_entries(away.author()).is_empty());
+    away.remove("k", T0.plus_millis(70));
+    let again = away.flush();
+    a.take(&again);
+    b.take(&again);
+    (cut, live) = agree(&mut [&mut a, &mut b], T0.plus_millis(80));
+    assert!(cut.covers(&away.author(), 2));
+    assert!(a.keys(T0.plus_millis(90)).is_empty());
+    assert_eq!(live.len(), 1, "the tombstone");
+}
