@@ -14,7 +14,7 @@ use crate::entry::{Logged, LoggedBatch, Point, Seal, Turn};
 use crate::update::{CheckedBatch, Update};
 use crate::voter::{Change, Voters};
 
-/// See the [module](self).
+/// What every replica computes alike from the log; bounded by the number of voters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Replicated {
     /// The epoch.
