@@ -99,7 +99,7 @@ impl Client {
             .timeout_global(Some(REQUEST_TIMEOUT))
             .build();
         let response = self.accepted(request.call())?;
-        let mut body = response.into_body().into_with_config().limit(API_ANSWER_BYTES_MAX);
+        let body = response.into_body().into_with_config().limit(API_ANSWER_BYTES_MAX);
         body.read_to_string().map_err(|error| {
             Failure::new(ErrorCode::Internal, format!("the node's answer: {error}"))
         })
