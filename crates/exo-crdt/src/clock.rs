@@ -69,6 +69,12 @@ impl Clock {
         self.high = self.high.max(Hlc::at(agreed));
     }
 
+    /// Folds in what a view showed: a write that answers it must be after it. A view shows nothing beyond
+    /// the drift bound but what is under an agreed checkpoint.
+    pub fn fold_seen(&mut self, seen: Hlc) {
+        self.high = self.high.max(seen);
+    }
+
     /// Milliseconds by which the clock's own stamps are ahead of `now`. Above the drift bound others
     /// defer what it stamps: an operator should know.
     pub fn ahead_millis(&self, now: Timestamp) -> u64 {

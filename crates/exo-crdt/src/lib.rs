@@ -61,4 +61,4 @@ pub use reconcile::{Reconciled, Slot, SourceResponse, reconcile_crdt};
 pub use replica::{Replica, View, Visible};
 pub use stamp::{Hlc, Stamp};
 pub use store::{Store, WriteBatch};
-pub use writer::{ChainEnd, Writer};
+pub use writer::{ChainEnd, Observed, Writer};

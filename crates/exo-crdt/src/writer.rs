@@ -11,6 +11,7 @@ use crate::dot::Dot;
 use crate::entry::{Entry, Operation};
 use crate::hash::HeaderHash;
 use crate::merkle;
+use crate::stamp::Hlc;
 
 /// Where an author's chain of batches ends: what the next header continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,22 @@ impl ChainEnd {
             total_entries: header.total_entries,
             total_bytes: header.total_bytes,
         }
+    }
+}
+
+/// What stands at a key as its author saw it before it wrote there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The dots of all writes that stand there.
+    pub dots: Vec<Dot>,
+    /// The latest effective time of them.
+    pub latest: Hlc,
+}
+
+impl From<Vec<Dot>> for Observed {
+    /// Dots of which nothing further is known.
+    fn from(dots: Vec<Dot>) -> Self {
+        Self { dots, latest: Hlc::ZERO }
     }
 }
 
@@ -88,7 +105,8 @@ impl Writer {
         Self { author, collection, end, pending: Vec::new(), since: None }
     }
 
-    /// Stamps a write and lets it wait.
+    /// Stamps a write and lets it wait. Its stamp is after what was observed: that may have arrived while
+    /// it was too far ahead for the clock to fold it in, and come into view since.
     ///
     /// # Errors
     /// [`WriteError`]; nothing waits then that did not before.
@@ -96,14 +114,16 @@ impl Writer {
         &mut self,
         key: RecordId,
         operation: Operation,
-        mut observed: Vec<Dot>,
+        observed: impl Into<Observed>,
         clock: &mut Clock,
         now: Timestamp,
     ) -> Result<(), WriteError> {
         if self.is_full() {
             return Err(WriteError::Full);
         }
+        let Observed { dots: mut observed, latest } = observed.into();
         observed.sort_unstable();
+        clock.fold_seen(latest);
         observed.dedup();
         let stamp = clock.tick(now).map_err(WriteError::Clock)?;
         let entry = Entry { key, operation, stamp, observed };

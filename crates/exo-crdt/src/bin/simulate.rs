@@ -1,4 +1,4 @@
-//! Runs simulated histories: `simulate FIRST COUNT`. It stops at the first seed whose invariants do not
+//! Runs simulated histories: `simulate-crdt FIRST COUNT`. It stops at the first seed whose invariants do not
 //! hold and prints it; the seed replays.
 
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use exo_crdt::sim::{Members, Report, run};
 fn main() -> ExitCode {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>());
     let (Some(Ok(first)), Some(Ok(count))) = (numbers.next(), numbers.next()) else {
-        eprintln!("usage: simulate FIRST COUNT");
+        eprintln!("usage: simulate-crdt FIRST COUNT");
         return ExitCode::from(2);
     };
     let members = match Members::new(4) {

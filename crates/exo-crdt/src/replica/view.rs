@@ -11,6 +11,7 @@ use crate::dot::Dot;
 use crate::entry::{Entry, Operation};
 use crate::hash::EntryId;
 use crate::stamp::Hlc;
+use crate::writer::Observed;
 
 /// A collection as it is seen at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,8 +35,8 @@ pub struct Visible {
     pub effective: Hlc,
     /// What it wrote.
     pub operation: Operation,
-    /// The dots of all writes that stand at the key: what the next write or removal observes.
-    pub observed: Vec<Dot>,
+    /// All writes that stand at the key: what the next write or removal observes.
+    pub observed: Observed,
 }
 
 /// An entry with all that decides between it and others.
@@ -175,7 +176,9 @@ fn removed(group: &[Candidate<'_>]) -> BTreeSet<Dot> {
     group.iter().flat_map(|c| c.entry.observed.iter().filter(|dot| own(c, dot)).copied()).collect()
 }
 
-fn shown(candidate: &Candidate<'_>, observed: Vec<Dot>) -> Visible {
+fn shown(candidate: &Candidate<'_>, dots: Vec<Dot>) -> Visible {
+    // The one that counts is the last of those that stand; of a first write nothing else stands.
+    let observed = Observed { dots, latest: candidate.effective };
     Visible {
         id: candidate.id,
         author: candidate.dot.author,

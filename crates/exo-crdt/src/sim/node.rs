@@ -7,13 +7,12 @@ use super::liar::Lie;
 use crate::batch::{Batch, VerifiedBatch, VerifiedEntry, VerifiedHeader};
 use crate::checkpoint::{Checkpoint, CollectionKind, LiveSet};
 use crate::clock::Clock;
-use crate::dot::Dot;
 use crate::entry::{Operation, Value};
 use crate::replica::{Outcome, Replica};
 use crate::stamp::Hlc;
 use crate::store::{MemoryStore, Store, WriteBatch};
 use crate::sync::message::Item;
-use crate::writer::Writer;
+use crate::writer::{Observed, Writer};
 
 pub(super) struct Node {
     pub(super) at: usize,
@@ -66,7 +65,7 @@ impl Node {
         &mut self,
         key: RecordId,
         value: Option<&Value>,
-        observed: Vec<Dot>,
+        observed: impl Into<Observed>,
         real: Timestamp,
     ) -> bool {
         let now = match self.lie {

@@ -349,3 +349,22 @@ fn a_value_opens_its_commitment_and_is_gone_once_erased() {
     let saved = member.saved.values().any(|bytes| bytes.windows(32).any(|w| w == [7; 32]));
     assert!(!saved, "the salt is destroyed with the value");
 }
+
+#[test]
+fn a_removal_is_later_than_what_it_removes_though_that_came_from_ahead_of_the_clock() {
+    let mut ahead = Member::new(0, CollectionKind::LastWriter);
+    let mut behind = Member::new(1, CollectionKind::LastWriter);
+    ahead.put("k", 1, T0.plus_millis(8_000));
+    let batch = verify(ahead.flush()).expect("verifies");
+    let outcome = behind.replica.apply(batch).expect("applies");
+    let folded = behind.clock.fold(outcome.latest, T0);
+    assert!(matches!(folded, exo_crdt::Folded::Ahead { .. }));
+    let now = T0.plus_millis(4_000);
+    assert_eq!(behind.keys(now), ["k"], "it has come into view");
+    behind.remove("k", now);
+    let removed = behind.flush();
+    ahead.take(&removed);
+    for member in [&ahead, &behind] {
+        assert!(member.keys(T0.plus_millis(60_000)).is_empty());
+    }
+}

@@ -29,7 +29,7 @@ fn one_seed_is_one_history() {
 }
 
 #[test]
-#[ignore = "twenty thousand histories; run with --release, or the simulate binary"]
+#[ignore = "twenty thousand histories; run with --release, or the simulate-crdt binary"]
 fn replicas_agree_after_the_faults_of_twenty_thousand_histories() {
     for seed in 1_000..21_000 {
         run(seed, members()).unwrap_or_else(|broken| panic!("{broken}"));

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use exo_crdt::sim::Members;
-use exo_crdt::{Batch, Clock, CollectionKind, Dot, Hlc, Replica, Value, VerifiedBatch, Writer};
+use exo_crdt::{
+    Batch, Clock, CollectionKind, Hlc, Observed, Replica, Value, VerifiedBatch, Writer,
+};
 use exo_types::codec::Wire;
 use exo_types::{CollectionName, PeerId, RecordId, Timestamp};
 
@@ -94,13 +96,13 @@ impl Member {
         &mut self,
         at: &str,
         operation: exo_crdt::Operation,
-        observed: Vec<Dot>,
+        observed: Observed,
         now: Timestamp,
     ) {
         self.writer.write(key(at), operation, observed, &mut self.clock, now).expect("writes");
     }
 
-    pub(crate) fn observed(&self, at: &str, now: Timestamp) -> Vec<Dot> {
+    pub(crate) fn observed(&self, at: &str, now: Timestamp) -> Observed {
         let view = self.replica.view(now);
         view.keys.get(&key(at)).map(|seen| seen.observed.clone()).unwrap_or_default()
     }
