@@ -15,6 +15,7 @@ use exo_onion::{Hop, PacketClass, Reply, ReplyClass, ReplyFailure, ReplyKeys, Re
 use exo_types::{Filter, PeerId, TokenId, Wire};
 use rand::TryRng;
 
+use super::actor::{Actor, Reply::Usual};
 use super::nodes::{
     Home, PATIENCE, admit, all_active, ask, by_text, by_vector, of, one_moth_each, state, stop,
     until, until_async,
@@ -47,7 +48,7 @@ struct Stage {
     /// Stopped before the first packet.
     gone: PeerId,
     tap: Tap,
-    _asker: Raw,
+    _asker: Actor,
     sessions: BTreeMap<PeerId, Session>,
     keys: BTreeMap<PeerId, Verified<KemEpochKey>>,
 }
@@ -75,7 +76,7 @@ impl Stage {
             nodes.push(node);
         }
         all_active(&nodes).await;
-        let asker = Raw::member(&nodes[0], "asker").await;
+        let asker = Actor::idle(Raw::stranger(), &nodes[0], "asker", |_| Usual).await;
         let tap = Tap::join(&nodes[0], "tap").await;
         until("every node has a session with the tap", || {
             let sees =
@@ -85,12 +86,14 @@ impl Stage {
         .await;
         let mut sessions = BTreeMap::new();
         for node in &nodes {
-            sessions.insert(node.peer_id(), asker.enter(node).await);
+            sessions.insert(node.peer_id(), asker.raw.enter(node).await);
         }
         let at = tap.actor.raw.endpoint.local_address().expect("is bound");
-        let channel = asker.endpoint.connect(at, tap.peer_id(), Purpose::Member).await;
-        let session = asker.greet(channel.expect("connects"), tap.actor.federation).await;
+        let channel = asker.raw.endpoint.connect(at, tap.peer_id(), Purpose::Member).await;
+        let session = asker.raw.greet(channel.expect("connects"), tap.actor.federation).await;
         sessions.insert(tap.peer_id(), session);
+        // Whoever gives nobody a token is not kept for long.
+        sessions.values().for_each(|session| asker.serve(session.channel.clone()));
         let key = |(peer, session): (&PeerId, &Session)| {
             let identity = session.channel.peer_key();
             let descriptor = session.welcome.descriptor.verify(identity).expect("is its own");
