@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use exo_crypto::PostQuantumKeypair;
 use exo_node::effect::{CallId, Effect, ExchangeId, Input, Purpose, SessionId};
@@ -11,7 +12,7 @@ use exo_node::ticket::Ticket;
 use exo_node::wire::{Request, Response};
 use exo_node::{Node, Settings};
 use exo_onion::ReplayCache;
-use exo_types::{CollectionName, CollectionSpec, Metric, NodeName, PeerAddress};
+use exo_types::{CollectionName, CollectionSpec, Metric, NodeName, Now, PeerAddress};
 
 use crate::{NOW, identity, keypair, keyring};
 
@@ -97,6 +98,17 @@ fn meet() -> Met {
     let tickets = [ticket(), ticket()];
     world.nodes[1].join(NOW, tickets[0].clone()).expect("joins");
     world.run();
+    // Members are dialled when it is time to, which is soon.
+    for millis in [0, 500] {
+        let mono = NOW.mono + Duration::from_millis(millis);
+        let now = Now { wall: NOW.wall.plus_millis(millis), mono };
+        for node in &mut world.nodes {
+            node.handle(now, Input::Tick);
+        }
+        world.run();
+    }
+    let greeted = |request: &Request| matches!(request, Request::Hello(_));
+    assert!(world.requests.iter().any(greeted), "they have greeted each other");
     let peer = joiner().peer_id();
     assert!(world.nodes[0].peers().iter().any(|view| view.peer == peer), "the joiner is a member");
     let [founder_state, joiner_state] = world.states;
