@@ -35,7 +35,7 @@ pub(super) fn measure(
     let with = rest(stage, federation, each);
     report.samples("cover.none.cpu_of_node", Unit::MillisPerSecond, &without);
     report.samples("cover.60_per_minute.cpu_of_node", Unit::MillisPerSecond, &with);
-    let bytes = PacketClass::Small.packet_bytes() + ReplyClass::Large.reply_bytes();
+    let bytes = PacketClass::Small.packet_bytes() + ReplyClass::Medium.reply_bytes();
     let rate = f64::from(PER_MINUTE) / 60.0 * (bytes * LINKS) as f64 / 1024.0;
     report.samples("cover.60_per_minute.all_links_of_sender", Unit::KibibytesPerSecond, &[rate]);
     Ok(())

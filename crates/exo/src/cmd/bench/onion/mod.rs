@@ -122,7 +122,7 @@ fn cover_for(text: &str) -> Result<Duration, String> {
 
 /// The one that asks, and processes enough for the longest path.
 const NODES: usize = 1 + HOPS_MAX as usize;
-/// Results of every query, the usual number: their reply is one of 64 KiB.
+/// Results of every query, the usual number.
 const TOP: usize = 10;
 /// Packets relayed at most: the relay remembers each for a while, and so many at once.
 const PACKETS_MAX: usize = 400_000;
