@@ -79,18 +79,19 @@ impl Client {
 
     /// Reads a resource.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let request = self
-            .agent
-            .get(format!("{}{path}", self.base))
-            .header("Authorization", self.authorization.as_str())
-            .config()
-            .timeout_global(Some(REQUEST_TIMEOUT))
-            .build();
-        self.answer(request.call())
+        self.answer(self.read(path))
     }
 
     /// Reads a resource that is plain text.
     pub(crate) fn text(&self, path: &str) -> Result<String, Failure> {
+        let response = self.accepted(self.read(path))?;
+        let body = response.into_body().into_with_config().limit(API_ANSWER_BYTES_MAX);
+        body.read_to_string().map_err(|error| {
+            Failure::new(ErrorCode::Internal, format!("the node's answer: {error}"))
+        })
+    }
+
+    fn read(&self, path: &str) -> Result<Response<Body>, ureq::Error> {
         let request = self
             .agent
             .get(format!("{}{path}", self.base))
@@ -98,11 +99,7 @@ impl Client {
             .config()
             .timeout_global(Some(REQUEST_TIMEOUT))
             .build();
-        let response = self.accepted(request.call())?;
-        let body = response.into_body().into_with_config().limit(API_ANSWER_BYTES_MAX);
-        body.read_to_string().map_err(|error| {
-            Failure::new(ErrorCode::Internal, format!("the node's answer: {error}"))
-        })
+        request.call()
     }
 
     /// Removes a resource.

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use exo_onion::ReplyClass;
+use exo_types::Now;
 use exo_types::limits::ONION_REPLY_WAIT_MILLIS;
-use exo_types::{Now, PeerId};
 
 use crate::Node;
 use crate::flow::CallKind;
@@ -25,9 +25,7 @@ impl Node {
     /// Sends a cover packet: half of them end at some member, half come back to this node.
     pub(crate) fn send_cover(&mut self, now: Now) {
         self.next_cover(now);
-        let Some(membership) = &self.membership else { return };
-        let others: Vec<PeerId> =
-            membership.roster.active().map(|(peer, _)| *peer).filter(|p| *p != self.me).collect();
+        let others = self.other_members();
         // One bit for the end of the path, the others for the member: the bias of the rest is below 2^-52.
         let drawn = u64::from_be_bytes(self.random());
         let (which, loops) = (drawn >> 1, drawn & 1 == 0);

@@ -13,12 +13,12 @@ use crate::Node;
 use crate::effect::{CallFailure, CallId};
 use crate::flow::CallKind;
 use crate::flow::link::Link;
-use crate::flow::query::{Phase, QueryError};
+use crate::flow::query::{Phase, QueryError, Source, search_for, terms_of};
 use crate::flow::route::{Parcel, Sent};
 use crate::merge::lie;
 use crate::node::Timer;
 use crate::question::{Question, Reply};
-use crate::wire::{Response, SearchFor, TermsOf};
+use crate::wire::Response;
 
 /// How the packets of a query travel.
 #[derive(Clone, Copy, Debug)]
@@ -68,11 +68,8 @@ impl Node {
             false => question(spec, Phase::Terms, None),
         });
         asked.map_err(QueryError::TooLong)?;
-        let Some(membership) = &self.membership else { return Err(QueryError::NotAMember) };
-        let others: Vec<PeerId> =
-            membership.roster.active().map(|(peer, _)| *peer).filter(|p| *p != self.me).collect();
         let mut none = None;
-        for peer in others {
+        for peer in self.other_members() {
             match self.path_to(now, peer, route.hops, &Default::default()) {
                 Ok(_) => return Ok(()),
                 Err(error) => none = Some(error),
@@ -111,19 +108,20 @@ impl Node {
             timeout: left,
         };
         let relays = path.split_last().map(|(_, relays)| relays.to_vec()).unwrap_or_default();
-        let over = path.first().and_then(|first| self.way_to(first)).map(|(session, _)| session);
         match self.send_packet(now, path, &parcel) {
-            Ok(_) => {
-                if let Some(source) =
-                    self.queries.get_mut(&id).and_then(|query| query.sources.get_mut(&peer))
-                {
-                    source.asked = over.map(|session| (session, now.mono));
+            Ok(session) => {
+                if let Some(source) = self.source_mut(id, peer) {
+                    source.asked = Some((session, now.mono));
                     source.attempts += 1;
                     source.tried.extend(relays);
                 }
             }
             Err(error) => self.not_sent(now, id, peer, phase, error.to_string()),
         }
+    }
+
+    fn source_mut(&mut self, id: QueryId, peer: PeerId) -> Option<&mut Source> {
+        self.queries.get_mut(&id)?.sources.get_mut(&peer)
     }
 
     /// No packet left. Unless an earlier one may still bring an answer, that is how it ends.
@@ -293,8 +291,7 @@ impl Node {
         answer: crate::question::AnswerSet,
         signed: Option<SignedAnswer>,
     ) {
-        let source = self.queries.get_mut(&id).and_then(|query| query.sources.get_mut(&peer));
-        if let Some(source) = source {
+        if let Some(source) = self.source_mut(id, peer) {
             source.signed = signed;
         }
         let detail = if answer.trimmed { TRIMMED } else { "" };
@@ -317,8 +314,7 @@ impl Node {
         answer: crate::question::AnswerSet,
         signed: Option<SignedAnswer>,
     ) {
-        let source = self.queries.get_mut(&id).and_then(|query| query.sources.get_mut(&peer));
-        if let Some(source) = source {
+        if let Some(source) = self.source_mut(id, peer) {
             source.large = true;
             source.legs = answer.legs;
             source.signed = signed;
@@ -398,17 +394,9 @@ fn question(
     phase: Phase,
     terms: Option<&TermStats>,
 ) -> Result<Vec<u8>, CodecError> {
-    let collection = spec.collection.clone();
     let question = match phase {
-        Phase::Terms => Question::Terms(TermsOf { collection, text: spec.target.text.clone() }),
-        Phase::Search => Question::Search(Box::new(SearchFor {
-            collection,
-            target: spec.target.clone(),
-            filter: spec.filter.clone(),
-            top_k: u32::try_from(spec.top_k).unwrap_or(u32::MAX),
-            terms: terms.cloned(),
-            vectors: !spec.target.vector.is_empty(),
-        })),
+        Phase::Terms => Question::Terms(terms_of(spec)),
+        Phase::Search => Question::Search(Box::new(search_for(spec, terms.cloned()))),
     };
     question.to_wire()
 }
@@ -439,7 +427,7 @@ fn refused(failure: ReplyFailure) -> (SourceStatus, &'static str) {
     }
 }
 
-pub(super) fn no_path(hops: usize, error: PathError) -> String {
+fn no_path(hops: usize, error: PathError) -> String {
     format!("no path of {hops} members: {error}")
 }
 

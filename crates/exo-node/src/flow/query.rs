@@ -216,26 +216,13 @@ impl Node {
             }
             Phase::Terms => (
                 CallKind::Terms { query: id, peer },
-                Request::Terms(TermsRequest {
-                    token,
-                    of: TermsOf {
-                        collection: spec.collection.clone(),
-                        text: spec.target.text.clone(),
-                    },
-                }),
+                Request::Terms(TermsRequest { token, of: terms_of(spec) }),
             ),
             Phase::Search => (
                 CallKind::Search { query: id, peer },
                 Request::Search(Box::new(SearchRequest {
                     token,
-                    search: SearchFor {
-                        collection: spec.collection.clone(),
-                        target: spec.target.clone(),
-                        filter: spec.filter.clone(),
-                        top_k: u32::try_from(spec.top_k).unwrap_or(u32::MAX),
-                        terms: query.terms(),
-                        vectors: !spec.target.vector.is_empty(),
-                    },
+                    search: search_for(spec, query.terms()),
                 })),
             ),
         };
@@ -402,6 +389,23 @@ impl Query {
     /// The statistics that sources score a text with.
     pub(crate) fn terms(&self) -> Option<TermStats> {
         (!self.spec.target.text.is_empty()).then(|| self.stats.sum(self.spec.target.text.len()))
+    }
+}
+
+/// What a source is asked to count.
+pub(super) fn terms_of(spec: &QuerySpec) -> TermsOf {
+    TermsOf { collection: spec.collection.clone(), text: spec.target.text.clone() }
+}
+
+/// What a source is asked to find.
+pub(super) fn search_for(spec: &QuerySpec, terms: Option<TermStats>) -> SearchFor {
+    SearchFor {
+        collection: spec.collection.clone(),
+        target: spec.target.clone(),
+        filter: spec.filter.clone(),
+        top_k: u32::try_from(spec.top_k).unwrap_or(u32::MAX),
+        terms,
+        vectors: !spec.target.vector.is_empty(),
     }
 }
 

@@ -15,7 +15,7 @@ use exo_types::{Now, PeerId, QueryId};
 use crate::Node;
 use crate::capability::{ONION, RELAY};
 use crate::descriptor::MemberDescriptor;
-use crate::effect::{CallId, PacketFate};
+use crate::effect::{CallId, PacketFate, SessionId};
 use crate::flow::{CONTROL_TIMEOUT, CallKind};
 use crate::question::Question;
 use crate::roster::Standing;
@@ -145,6 +145,13 @@ impl Node {
         true
     }
 
+    /// Active members but this one.
+    pub(crate) fn other_members(&self) -> Vec<PeerId> {
+        let roster = self.membership.as_ref().map(|membership| &membership.roster);
+        let active = roster.into_iter().flat_map(|roster| roster.active());
+        active.map(|(peer, _)| *peer).filter(|peer| *peer != self.me).collect()
+    }
+
     /// Members as candidates for paths, this one included, for its organisation's sake.
     fn willing(&self, now: Now) -> Vec<Willing> {
         let Some(membership) = &self.membership else { return Vec::new() };
@@ -173,13 +180,13 @@ impl Node {
         others.chain([me]).collect()
     }
 
-    /// Builds a packet and sends it to the first member of its path.
+    /// Builds a packet and sends it to the first member of its path; over which session.
     pub(crate) fn send_packet(
         &mut self,
         now: Now,
         path: Vec<PeerId>,
         parcel: &Parcel<'_>,
-    ) -> Result<CallId, SendError> {
+    ) -> Result<SessionId, SendError> {
         let way = path.first().and_then(|first| self.way_to(first));
         let (session, token) = way.ok_or(SendError::NoSession)?;
         let keys: Vec<Verified<KemEpochKey>> = path
@@ -204,7 +211,7 @@ impl Node {
         let question = Question::hash(parcel.content.unwrap_or_default());
         self.sent.insert(call, Sent { keys, path, at: now.mono, question });
         self.fate(PacketFate::Sent);
-        Ok(call)
+        Ok(session)
     }
 
     /// A member's key to seal for now. Signatures are checked once for each descriptor.
