@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use exo_crypto::{ApiToken, KemKeyring, Label, Signed, Verified, fingerprint_words, hash, seal};
 use exo_federation::Config;
-use exo_fuzz::sim::{joiner, met};
+use exo_fuzz::sim::{cosigner, joiner, met};
 use exo_fuzz::{NOW, kem_pair, keypair, keyring_bytes};
 use exo_node::question::{AnswerSet, Question, Reply};
 use exo_node::refusal::Refusal;
@@ -148,6 +148,7 @@ fn statements(seeds: &mut Seeds) {
     seeds.add("signed_token", signed.to_wire().expect("encodes"));
     let member = |keypair: &exo_crypto::PostQuantumKeypair, name, revoked| Member {
         key: keypair.public().clone(),
+        cosigner: cosigner(),
         name: NodeName::new(name).expect("a name"),
         unverified: false,
         since: Epoch(1),
@@ -160,6 +161,7 @@ fn statements(seeds: &mut Seeds) {
             member(keypair(), "founder", None),
             member(joiner(), "joiner", Some("left".to_owned())),
         ],
+        voters: Vec::new(),
     };
     seeds.add("signed_roster", roster.to_wire().expect("encodes"));
     let short = RosterBody { members: Vec::new(), ..roster.clone() };

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use exo_fuzz::sim::cosigner;
 use exo_fuzz::{NOW, keypair, keyring};
 use exo_node::effect::{Effect, Input};
 use exo_node::policy::OnionPolicy;
@@ -31,6 +32,8 @@ fn start(state: &[u8]) -> Result<Node, StateError> {
         keypair: Arc::clone(keypair()),
         name: NodeName::new("node").expect("a name"),
         addresses: Vec::new(),
+        cosigner: cosigner(),
+        founding_voters: 4,
         keyring: keyring(),
         replays: ReplayCache::new(),
         onion: OnionPolicy::default(),

@@ -53,6 +53,8 @@ pub fn try_node(
         keypair: Arc::clone(keypair),
         name: NodeName::new(name).expect("a name"),
         addresses: vec![PeerAddress { peer: Some(keypair.peer_id()), ..address }],
+        cosigner: cosigner(),
+        founding_voters: 4,
         keyring: keyring(),
         replays: ReplayCache::new(),
         onion: OnionPolicy::default(),
@@ -66,6 +68,11 @@ pub fn try_node(
         }),
     };
     Node::new(NOW, settings)
+}
+
+/// A key that cosigns the log.
+pub fn cosigner() -> exo_crypto::CosignerKey {
+    exo_crypto::CosignerKeypair::from_seed(&[3; 32]).expect("a key").public().clone()
 }
 
 /// The collection that every node has.

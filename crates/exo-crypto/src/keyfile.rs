@@ -25,6 +25,8 @@ pub enum KeyFileKind {
     Identity,
     /// The sealing keys of a member.
     KemKeyring,
+    /// The seed of a cosigner's key, 32 bytes.
+    Cosigner,
 }
 
 impl KeyFileKind {
@@ -32,6 +34,7 @@ impl KeyFileKind {
         match self {
             Self::Identity => 1,
             Self::KemKeyring => 2,
+            Self::Cosigner => 3,
         }
     }
 
@@ -39,6 +42,7 @@ impl KeyFileKind {
         match self {
             Self::Identity => "an identity key",
             Self::KemKeyring => "sealing keys",
+            Self::Cosigner => "a cosigner key",
         }
     }
 }

@@ -7,6 +7,7 @@ use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32m, Hrp};
 use zeroize::Zeroizing;
 
+use crate::cosigner::{COSIGNER_SEED_BYTES, CosignerKeypair};
 use crate::identity::{IDENTITY_SEED_BYTES, PostQuantumKeypair};
 use crate::kem_epoch::{KEYRING_BYTES_MAX, KemKeyring};
 use crate::keyfile::{
@@ -31,6 +32,25 @@ pub fn load_identity(path: &Path) -> Result<PostQuantumKeypair, KeyFileError> {
     let seed: &[u8; IDENTITY_SEED_BYTES] =
         seed.as_slice().try_into().map_err(|_| damaged(path, "a seed has 32 bytes"))?;
     PostQuantumKeypair::from_seed(seed).map_err(|error| damaged(path, error))
+}
+
+/// Writes a cosigner's key to a new file; one that exists is kept.
+///
+/// # Errors
+/// [`KeyFileError`].
+pub fn save_cosigner(path: &Path, cosigner: &CosignerKeypair) -> Result<(), KeyFileError> {
+    write_key_file(path, KeyFileKind::Cosigner, cosigner.expose_seed(), WriteMode::Create)
+}
+
+/// Reads a cosigner's key.
+///
+/// # Errors
+/// [`KeyFileError`].
+pub fn load_cosigner(path: &Path) -> Result<CosignerKeypair, KeyFileError> {
+    let seed = read_key_file(path, KeyFileKind::Cosigner)?;
+    let seed: &[u8; COSIGNER_SEED_BYTES] =
+        seed.as_slice().try_into().map_err(|_| damaged(path, "a seed has 32 bytes"))?;
+    CosignerKeypair::from_seed(seed).map_err(|error| damaged(path, error))
 }
 
 /// Writes a ring of sealing keys over the one before, so that what it no longer holds is gone from the

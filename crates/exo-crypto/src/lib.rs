@@ -77,7 +77,10 @@ pub use kdf::{BadMac, kdf, mac, mac_verify};
 pub use kem::{KemCiphertext, KemError, KemKeypair, KemPublicKey};
 pub use kem_epoch::{KemEpoch, KemEpochKey, KemKeyring, KeyringError};
 pub use keyfile::{KeyFileError, KeyFileKind, WriteMode, private_directory};
-pub use keystore::{ApiToken, NotAToken, load_identity, load_keyring, save_identity, save_keyring};
+pub use keystore::{
+    ApiToken, NotAToken, load_cosigner, load_identity, load_keyring, save_cosigner, save_identity,
+    save_keyring,
+};
 pub use label::Label;
 pub use sas::{Commitment, InviterSas, JoinerSas, SasMismatch, SasNonce, SasSession};
 pub use seal::{

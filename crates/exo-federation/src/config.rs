@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use exo_node::policy::OnionPolicy;
 use exo_onion::Diversity;
 use exo_types::limits::{
-    ONION_COVER_PER_MINUTE_MAX, ONION_PACKETS_PER_SECOND, ONION_PACKETS_PER_SECOND_MAX,
+    ONION_COVER_PER_MINUTE_MAX, ONION_PACKETS_PER_SECOND, ONION_PACKETS_PER_SECOND_MAX, VOTERS_MAX,
+    VOTERS_MIN,
 };
 use exo_types::{NodeName, OrganisationName, PeerAddress};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,10 @@ pub struct Config {
     /// index. `None` for the substrate's own default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact_scan_records: Option<usize>,
+    /// With how many members a federation that this node founds begins to decide by consensus: from
+    /// then on they vote, and the founder decides nothing alone any more.
+    #[serde(default = "default_founding_voters")]
+    pub founding_voters: usize,
     /// Anonymous queries: this node's part in those of others, and its own paths.
     #[serde(default)]
     pub onion: OnionConfig,
@@ -109,6 +114,7 @@ impl Config {
             api_listen: default_api_listen(),
             advertise: Vec::new(),
             exact_scan_records: None,
+            founding_voters: default_founding_voters(),
             onion: OnionConfig::default(),
         }
     }
@@ -128,6 +134,12 @@ impl Config {
         })?;
         config.addresses()?;
         config.onion.check()?;
+        if !(VOTERS_MIN..=VOTERS_MAX).contains(&config.founding_voters) {
+            return Err(FederationError::new(
+                ErrorCode::ConfigInvalid,
+                format!("founding_voters: {VOTERS_MIN} to {VOTERS_MAX}"),
+            ));
+        }
         Ok(config)
     }
 
@@ -158,6 +170,10 @@ impl Config {
 
 fn default_mesh_listen() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 7700))
+}
+
+fn default_founding_voters() -> usize {
+    VOTERS_MIN
 }
 
 fn default_api_listen() -> SocketAddr {

@@ -75,6 +75,7 @@ impl FederatedMesh {
         let clock = Clock::start();
         let now = clock.now();
         let keypair = Arc::new(store.identity()?);
+        let cosigner = Arc::new(store.cosigner()?);
         // A node that crashed does not know which packets it took: it takes none of its former keys.
         let (keyring, replays) = match store.take_replays()? {
             Some(replays) => (store.keyring(now.wall)?, replays),
@@ -116,6 +117,8 @@ impl FederatedMesh {
                 keypair,
                 name: config.name.clone(),
                 addresses: advertised.clone(),
+                cosigner: cosigner.public().clone(),
+                founding_voters: config.founding_voters,
                 keyring,
                 replays,
                 onion: config.onion.policy(),

@@ -1,6 +1,6 @@
 //! What a member says of itself: where it is reached, what it can do, and its sealing keys.
 
-use exo_crypto::{KemEpochKey, Label, Signed, SignedBody};
+use exo_crypto::{CosignerKey, KemEpochKey, Label, Signed, SignedBody};
 use exo_types::limits::{ADDRESSES_PER_MEMBER_MAX, DESCRIPTOR_LIFE_MILLIS};
 use exo_types::{
     CodecError, PeerAddress, PeerId, Timestamp, Wire, bounded,
@@ -25,6 +25,8 @@ pub struct MemberDescriptor {
     /// Its sealing keys, this epoch's and the next one's, each signed by the member.
     #[serde(deserialize_with = "bounded::list::<_, _, KEM_KEYS_MAX>")]
     pub kem_keys: Vec<Signed<KemEpochKey>>,
+    /// The key with which it cosigns the log, where it has a vote.
+    pub cosigner: CosignerKey,
     /// When it ends.
     pub expires: Timestamp,
 }

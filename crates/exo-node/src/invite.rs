@@ -185,6 +185,10 @@ mod tests {
             addresses: Vec::new(),
             capabilities: CapabilitySet::default(),
             kem_keys: Vec::new(),
+            cosigner: exo_crypto::CosignerKeypair::from_seed(&[seed; 32])
+                .expect("a seed expands")
+                .public()
+                .clone(),
             expires: Timestamp(9),
         };
         Joiner {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use exo_crypto::{KemEpochKey, KemKeyring, PostQuantumKeypair, Signed, Verified};
+use exo_crypto::{CosignerKey, KemEpochKey, KemKeyring, PostQuantumKeypair, Signed, Verified};
 use exo_onion::{RelayReply, ReplayCache};
 use exo_types::limits::MEMBERS_MAX;
 use exo_types::{
@@ -40,6 +40,10 @@ pub struct Settings {
     pub name: NodeName,
     /// Where peers reach it.
     pub addresses: Vec<PeerAddress>,
+    /// The key with which it cosigns the log, where it has a vote.
+    pub cosigner: CosignerKey,
+    /// With how many members a federation that this node founds begins to decide by consensus.
+    pub founding_voters: usize,
     /// Its sealing keys.
     pub keyring: KemKeyring,
     /// The onion packets that were taken with these keys.
@@ -74,6 +78,8 @@ pub struct Node {
     pub(crate) me: PeerId,
     pub(crate) name: NodeName,
     pub(crate) addresses: Vec<PeerAddress>,
+    pub(crate) cosigner: CosignerKey,
+    pub(crate) founding_voters: usize,
     pub(crate) keyring: KemKeyring,
     pub(crate) kem_keys: Vec<Signed<KemEpochKey>>,
     pub(crate) onion: OnionPolicy,
@@ -156,6 +162,7 @@ impl Node {
             &settings.keypair,
             &settings.addresses,
             &kem_keys,
+            &settings.cosigner,
             &capabilities,
             now.wall.0.max(snapshot.described.saturating_add(1)),
             now.wall,
@@ -166,6 +173,8 @@ impl Node {
             me,
             name: settings.name,
             addresses: settings.addresses,
+            cosigner: settings.cosigner,
+            founding_voters: settings.founding_voters,
             keyring: settings.keyring,
             kem_keys,
             onion: settings.onion,

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use exo_crypto::{IdentityKey, Label, SignedBody, hash};
-use exo_types::limits::{MEMBERS_MAX, REASON_BYTES_MAX};
+use exo_crypto::{CosignerKey, IdentityKey, Label, SignedBody, hash};
+use exo_types::limits::{MEMBERS_MAX, REASON_BYTES_MAX, VOTERS_MAX, VOTERS_MIN};
 use exo_types::{
     CodecError, Epoch, FederationId, NodeName, PeerId, Timestamp, Wire, bounded,
     codec::{bound, invalid},
@@ -38,6 +38,8 @@ impl Genesis {
 pub struct Member {
     /// Its identity key; its [`PeerId`] is this key's hash.
     pub key: IdentityKey,
+    /// The key with which it cosigns the log, where it has a vote.
+    pub cosigner: CosignerKey,
     /// Its name, unique among active members.
     pub name: NodeName,
     /// Admitted without spoken words.
@@ -58,13 +60,24 @@ pub struct RosterBody {
     /// Members present and past, each once.
     #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")]
     pub members: Vec<Member>,
+    /// Who votes from here on, in the order of the ids: the constitution, the last roster that the
+    /// founder signs. Empty before.
+    #[serde(deserialize_with = "bounded::list::<_, _, VOTERS_MAX>")]
+    pub voters: Vec<PeerId>,
 }
 
 impl Wire for RosterBody {
-    const BYTES_MAX: usize = MEMBERS_MAX * 2700;
+    const BYTES_MAX: usize = MEMBERS_MAX * 4050;
 
     fn check(&self) -> Result<(), CodecError> {
         bound(self.members.len(), MEMBERS_MAX)?;
+        bound(self.voters.len(), VOTERS_MAX)?;
+        if !self.voters.is_empty() && self.voters.len() < VOTERS_MIN {
+            return Err(invalid("too few voters to agree"));
+        }
+        if self.voters.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(invalid("the voters are not in order"));
+        }
         let mut names = BTreeSet::new();
         for member in &self.members {
             if let Some(reason) = &member.revoked {

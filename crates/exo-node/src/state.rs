@@ -122,7 +122,7 @@ impl Membership {
 }
 
 /// Format of the state file.
-const FORMAT_VERSION: u16 = 2;
+const FORMAT_VERSION: u16 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -287,6 +287,8 @@ pub const LOG_DIAGNOSED_ENTRIES_MAX: u64 = 1024;
 
 /// Voting members of one epoch.
 pub const VOTERS_MAX: usize = 32;
+/// Voting members that tolerate one fault: fewer do not decide by consensus.
+pub const VOTERS_MIN: usize = 4;
 /// Length of a voting member's public keys as the log holds them, bytes.
 pub const VOTER_KEYS_BYTES_MAX: usize = 4 * 1024;
 /// Length of a cosignature, bytes.

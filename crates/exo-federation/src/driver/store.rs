@@ -3,6 +3,7 @@
 //! ```text
 //! config.toml        what the node is configured with
 //! keys/identity.key  the identity (0600 in 0700)
+//! keys/cosigner.key  cosigns the log of decisions
 //! keys/kem.key       the sealing keys of this epoch and the next
 //! replays.bin        onion packets taken with these keys, from a clean stop to the next start
 //! state.bin          membership, directory, invites, policies
@@ -16,8 +17,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use exo_crypto::{
-    KemError, KemKeyring, KeyFileError, PostQuantumKeypair, load_identity, load_keyring,
-    private_directory, save_identity, save_keyring,
+    CosignerKeypair, KemError, KemKeyring, KeyFileError, PostQuantumKeypair, load_cosigner,
+    load_identity, load_keyring, private_directory, save_cosigner, save_identity, save_keyring,
 };
 use exo_onion::ReplayCache;
 use exo_types::Timestamp;
@@ -81,6 +82,21 @@ impl Store {
     /// The identity.
     pub(crate) fn identity(&self) -> Result<PostQuantumKeypair, FederationError> {
         load_identity(&identity_path(&self.root)).map_err(|error| key_error(&error))
+    }
+
+    /// The key that cosigns the log, made where there is none yet.
+    pub(crate) fn cosigner(&self) -> Result<CosignerKeypair, FederationError> {
+        let path = keys_path(&self.root).join("cosigner.key");
+        match load_cosigner(&path) {
+            Err(KeyFileError::Missing { .. }) => {
+                let made = CosignerKeypair::generate().map_err(|error| {
+                    FederationError::new(ErrorCode::Internal, error.to_string())
+                })?;
+                save_cosigner(&path, &made).map_err(|error| key_error(&error))?;
+                Ok(made)
+            }
+            found => found.map_err(|error| key_error(&error)),
+        }
     }
 
     /// The sealing keys, made or moved to the epoch of `now` where that is due.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use exo_crypto::{KemEpochKey, KemKeyring, PostQuantumKeypair, Signed, Verified};
+use exo_crypto::{CosignerKey, KemEpochKey, KemKeyring, PostQuantumKeypair, Signed, Verified};
 use exo_onion::ReplayCache;
 use exo_types::limits::{DESCRIPTOR_LIFE_MILLIS, DESCRIPTORS_PER_ANSWER_MAX};
 use exo_types::{Epoch, Now, PeerAddress, PeerId, Timestamp};
@@ -23,6 +23,7 @@ pub(crate) fn sign_descriptor(
     keypair: &PostQuantumKeypair,
     addresses: &[PeerAddress],
     kem_keys: &[Signed<KemEpochKey>],
+    cosigner: &CosignerKey,
     capabilities: &CapabilitySet,
     version: u64,
     now: Timestamp,
@@ -33,6 +34,7 @@ pub(crate) fn sign_descriptor(
         addresses: addresses.to_vec(),
         capabilities: capabilities.clone(),
         kem_keys: kem_keys.to_vec(),
+        cosigner: cosigner.clone(),
         expires: now.plus_millis(DESCRIPTOR_LIFE_MILLIS),
     };
     Signed::sign(descriptor, keypair).map_err(|error| error.to_string())
@@ -90,6 +92,7 @@ impl Node {
             &self.keypair,
             &self.addresses,
             &self.kem_keys,
+            &self.cosigner,
             &self.capabilities,
             now.wall.0.max(self.descriptor.version.saturating_add(1)),
             now.wall,

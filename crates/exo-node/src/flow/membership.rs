@@ -61,6 +61,7 @@ impl Node {
         };
         let founder = Member {
             key: self.keypair.public().clone(),
+            cosigner: self.cosigner.clone(),
             name: self.name.clone(),
             unverified: false,
             since: Epoch::GENESIS,
@@ -195,12 +196,16 @@ impl Node {
         if membership.roster.all().count() >= MEMBERS_MAX {
             return Err(MembershipError::TooMany("members"));
         }
+        // It was checked when it came.
+        let described = joiner.descriptor.claimed();
+        let described = described.map_err(|_| MembershipError::NoSuchPeer(peer.to_string()))?;
         self.book.take(peer);
         self.book.spend(peer);
         self.change_roster(now, |members, epoch| {
             members.retain(|member| member.key != joiner.key);
             members.push(Member {
                 key: joiner.key.clone(),
+                cosigner: described.cosigner.clone(),
                 name: joiner.name.clone(),
                 unverified,
                 since: epoch,
@@ -244,7 +249,7 @@ impl Node {
         members: Vec<Member>,
     ) -> Result<(), MembershipError> {
         let signing = |error: &dyn std::fmt::Display| MembershipError::Signing(error.to_string());
-        let body = RosterBody { federation: genesis.id(), epoch, members };
+        let body = RosterBody { federation: genesis.id(), epoch, members, voters: Vec::new() };
         let signed = Signed::sign(body, &self.keypair).map_err(|error| signing(&error))?;
         let next =
             Membership::verify(genesis, signed.into_signed()).map_err(|error| signing(&error))?;

@@ -406,6 +406,11 @@ mod tests {
                 keypair: Arc::new(keypair(255)),
                 name: NodeName::new("lab").expect("a name"),
                 addresses: Vec::new(),
+                cosigner: exo_crypto::CosignerKeypair::from_seed(&[1; 32])
+                    .expect("a key")
+                    .public()
+                    .clone(),
+                founding_voters: 4,
                 keyring: KemKeyring::generate(now.wall).expect("keys"),
                 replays: ReplayCache::new(),
                 onion: OnionPolicy::default(),

@@ -19,6 +19,7 @@ use exo_types::{
 };
 
 use super::Violation;
+use super::host::cosigner;
 use super::rng::Rng;
 use crate::Node;
 use crate::descriptor::MemberDescriptor;
@@ -383,6 +384,7 @@ fn membership(keypairs: &[Arc<PostQuantumKeypair>]) -> Result<Membership, Violat
     let member = |(at, keypair): (usize, &Arc<PostQuantumKeypair>)| {
         Ok(Member {
             key: keypair.public().clone(),
+            cosigner: cosigner(keypair)?,
             name: name(at)?,
             unverified: false,
             since: Epoch::GENESIS,
@@ -390,7 +392,8 @@ fn membership(keypairs: &[Arc<PostQuantumKeypair>]) -> Result<Membership, Violat
         })
     };
     let members = keypairs.iter().enumerate().map(member).collect::<Result<_, Violation>>()?;
-    let body = RosterBody { federation: genesis.id(), epoch: Epoch::GENESIS, members };
+    let body =
+        RosterBody { federation: genesis.id(), epoch: Epoch::GENESIS, members, voters: Vec::new() };
     let signed = Signed::sign(body, founder).map_err(bad)?;
     Membership::verify(genesis, signed.into_signed()).map_err(bad)
 }
@@ -402,6 +405,8 @@ fn node(at: usize, keypair: &Arc<PostQuantumKeypair>, mut rng: Rng) -> Result<No
         addresses: vec![
             PeerAddress::new(None, &format!("10.0.{}.{}", at / 256, at % 256), 1).map_err(bad)?,
         ],
+        cosigner: cosigner(keypair)?,
+        founding_voters: usize::MAX,
         keyring: KemKeyring::generate(START).map_err(bad)?,
         replays: ReplayCache::new(),
         onion: OnionPolicy::default(),

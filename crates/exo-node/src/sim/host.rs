@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use exo_crypto::{KemKeyring, PostQuantumKeypair};
+use exo_crypto::{CosignerKey, CosignerKeypair, KemKeyring, PostQuantumKeypair};
 use exo_onion::ReplayCache;
 use exo_types::{Epoch, NodeName, Now, PeerAddress, PeerId, Timestamp, Wire};
 
@@ -162,6 +162,8 @@ impl Host {
             keypair: Arc::clone(&self.keypair),
             name: self.name.clone(),
             addresses: vec![address(self.id)],
+            cosigner: cosigner(&self.keypair)?,
+            founding_voters: usize::MAX,
             keyring: keyring(self.clocks.at(now).wall)?,
             replays: ReplayCache::new(),
             onion: OnionPolicy::default(),
@@ -211,6 +213,12 @@ impl Host {
 /// A node's sealing keys. Every life has new ones, as after a crash.
 pub(crate) fn keyring(now: Timestamp) -> Result<KemKeyring, Violation> {
     KemKeyring::generate(now).map_err(|error| Violation(error.to_string()))
+}
+
+/// The key with which the owner of an identity cosigns the log.
+pub(crate) fn cosigner(keypair: &PostQuantumKeypair) -> Result<CosignerKey, Violation> {
+    let pair = CosignerKeypair::from_seed(keypair.peer_id().as_bytes());
+    pair.map(|pair| pair.public().clone()).map_err(|error| Violation(error.to_string()))
 }
 
 /// Where a host is reached.

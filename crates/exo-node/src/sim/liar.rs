@@ -299,6 +299,7 @@ impl World {
             &host.keypair,
             &[super::host::address(host.id)],
             &[],
+            &super::host::cosigner(&host.keypair).ok()?,
             &CapabilitySet::of_this_version(),
             now.0,
             now,

@@ -4,7 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use exo_crypto::{IdentityKey, KemEpochKey, PostQuantumKeypair, SasNonce, SasSession, Signed, sas};
+use exo_crypto::{
+    CosignerKey, CosignerKeypair, IdentityKey, KemEpochKey, PostQuantumKeypair, SasNonce,
+    SasSession, Signed, sas,
+};
 use exo_node::capability::CapabilitySet;
 use exo_node::descriptor::MemberDescriptor;
 use exo_node::question::{AnswerSet, Question};
@@ -44,9 +47,14 @@ pub(crate) fn genesis() -> Genesis {
     Genesis { founder, created: START, nonce: core::array::from_fn(|i| i as u8) }
 }
 
+fn cosigner(seed: u8) -> CosignerKey {
+    CosignerKeypair::from_seed(&[seed; 32]).expect("a seed expands").public().clone()
+}
+
 fn listed(key: &IdentityKey, name: &str, revoked: Option<&str>) -> Member {
     Member {
         key: key.clone(),
+        cosigner: cosigner(3),
         name: NodeName::new(name).expect("a name"),
         unverified: revoked.is_some(),
         since: Epoch(u64::from(revoked.is_some())),
@@ -62,6 +70,7 @@ pub(crate) fn roster() -> RosterBody {
             listed(founder().public(), "lab.one", None),
             listed(member().public(), "lab-two", Some("left the project")),
         ],
+        voters: Vec::new(),
     }
 }
 
@@ -75,6 +84,7 @@ pub(crate) fn descriptor(kem_epoch: &Signed<KemEpochKey>) -> MemberDescriptor {
         ],
         capabilities: capabilities(),
         kem_keys: vec![kem_epoch.clone()],
+        cosigner: cosigner(2),
         expires: Timestamp(1_800_604_800_123),
     }
 }

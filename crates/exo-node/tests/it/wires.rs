@@ -177,6 +177,11 @@ impl Wires {
             keypair: host.keypair.clone(),
             name: NodeName::new(format!("n{at}")).expect("a name"),
             addresses: vec![PeerAddress::new(None, &host.host_name, 1).expect("address")],
+            cosigner: exo_crypto::CosignerKeypair::from_seed(host.keypair.peer_id().as_bytes())
+                .expect("a key")
+                .public()
+                .clone(),
+            founding_voters: usize::MAX,
             keyring,
             replays: ReplayCache::new(),
             onion: host.onion.clone(),

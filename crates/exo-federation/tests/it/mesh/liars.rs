@@ -285,12 +285,18 @@ async fn a_false_roster_or_descriptor_changes_nothing() {
     // A roster in which the liar alone is left, of a far epoch, signed by the liar.
     let usurper = Member {
         key: liar.raw.keypair.public().clone(),
+        cosigner: liar.raw.cosigner.clone(),
         name: exo_federation::NodeName::new("liar").expect("a name"),
         unverified: false,
         since: Epoch(0),
         revoked: None,
     };
-    let body = RosterBody { federation: view.id, epoch: Epoch(1000), members: vec![usurper] };
+    let body = RosterBody {
+        federation: view.id,
+        epoch: Epoch(1000),
+        members: vec![usurper],
+        voters: Vec::new(),
+    };
     let roster = Signed::sign(body, &liar.raw.keypair).expect("signs").into_signed();
     let stranger = Raw::stranger().descriptor();
     let reply = |roster, descriptors| {

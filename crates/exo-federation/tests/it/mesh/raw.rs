@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exo_crypto::{JoinerSas, KemEpochKey, Label, PostQuantumKeypair, SasNonce, SasSession, Signed};
+use exo_crypto::{
+    CosignerKey, CosignerKeypair, JoinerSas, KemEpochKey, Label, PostQuantumKeypair, SasNonce,
+    SasSession, Signed,
+};
 use exo_federation::driver::net::{
     BindConfig, CloseReason, EncryptedChannel, Endpoint, NetLimits, Purpose, RequestError,
 };
@@ -27,6 +30,8 @@ pub(super) struct Raw {
     pub(super) capabilities: CapabilitySet,
     /// The sealing keys that it announces.
     pub(super) kem_keys: Vec<Signed<KemEpochKey>>,
+    /// The key with which it would cosign the log.
+    pub(super) cosigner: CosignerKey,
     /// Since when; the version of what it says of itself.
     started: Timestamp,
 }
@@ -49,6 +54,7 @@ impl Raw {
         Self {
             keypair,
             endpoint: endpoint.expect("binds"),
+            cosigner: CosignerKeypair::generate().expect("a key").public().clone(),
             capabilities: CapabilitySet::of_this_version(),
             kem_keys: Vec::new(),
             started: now(),
@@ -101,6 +107,7 @@ impl Raw {
             }],
             capabilities: self.capabilities.clone(),
             kem_keys: self.kem_keys.clone(),
+            cosigner: self.cosigner.clone(),
             expires: self.started.plus_millis(60 * 60 * 1000),
         };
         Signed::sign(descriptor, &self.keypair).expect("signs").into_signed()

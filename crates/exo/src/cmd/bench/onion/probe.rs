@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use exo_crypto::{KemEpochKey, PostQuantumKeypair, SignBodyError, Signed, Verified, load_identity};
+use exo_crypto::{
+    CosignerKeypair, KemEpochKey, PostQuantumKeypair, SignBodyError, Signed, Verified,
+    load_identity,
+};
 use exo_federation::driver::net::{
     BindConfig, EncryptedChannel, Endpoint, IncomingRequest, NetLimits, Purpose,
 };
@@ -252,6 +255,10 @@ async fn enter(
         addresses: Vec::new(),
         capabilities: capabilities.clone(),
         kem_keys: Vec::new(),
+        cosigner: CosignerKeypair::generate()
+            .map_err(|error| broken("a cosigner key", error))?
+            .public()
+            .clone(),
         expires: now().plus_millis(TOKEN_LIFE_MILLIS),
     };
     let descriptor =
