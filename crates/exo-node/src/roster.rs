@@ -1,8 +1,9 @@
 //! Who belongs to a federation: its genesis, and the roster that its founder signs.
 //!
 //! The federation's id is a hash of its genesis, which holds the founder's key: whoever knows the
-//! id can check every roster. Each change is one epoch. The founder alone signs rosters until
-//! membership is decided by consensus.
+//! id can check every roster. Each change is one epoch. The last roster that the founder signs is the
+//! constitution: it says who votes, and from then on the members decide together
+//! ([`decide`](crate::decide)).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,6 +108,7 @@ pub struct Roster {
     /// The epoch.
     pub epoch: Epoch,
     members: BTreeMap<PeerId, Member>,
+    voters: BTreeSet<PeerId>,
 }
 
 /// How a key stands in a roster.
@@ -129,7 +131,30 @@ impl Roster {
                 return Err(invalid("a key stands in the roster twice"));
             }
         }
-        Ok(Self { epoch: body.epoch, members })
+        let active = |peer| members.get(peer).is_some_and(|m: &Member| m.revoked.is_none());
+        if !body.voters.iter().all(active) {
+            return Err(invalid("a voter is not an active member"));
+        }
+        Ok(Self::of(body.epoch, members, body.voters.iter().copied().collect()))
+    }
+
+    /// A roster of parts that are known to fit.
+    pub(crate) fn of(
+        epoch: Epoch,
+        members: BTreeMap<PeerId, Member>,
+        voters: BTreeSet<PeerId>,
+    ) -> Self {
+        Self { epoch, members, voters }
+    }
+
+    /// Who has a vote: nobody as long as the founder decides alone.
+    pub fn voters(&self) -> &BTreeSet<PeerId> {
+        &self.voters
+    }
+
+    /// Whether a peer is an active member with a vote.
+    pub fn votes(&self, peer: &PeerId) -> bool {
+        self.voters.contains(peer) && self.standing(peer) == Standing::Active
     }
 
     /// How a peer stands.
