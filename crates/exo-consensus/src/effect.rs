@@ -45,6 +45,9 @@ pub enum Input {
     },
     /// All records up to this number are on the disk.
     Durable(u64),
+    /// This node heard that a peer has news: say our status to it now, so that it tells what it has. As
+    /// an answer to a status it is said so often and no more.
+    Poke(PeerId),
 }
 
 /// Something to be done. Effects are carried out in order. One that must not happen before something is

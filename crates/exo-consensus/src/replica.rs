@@ -207,6 +207,7 @@ impl<L: Ledger> Replica<L> {
             Input::BundleSigned(signed) => self.on_bundle_signed(*signed),
             Input::Cosigned { size, root, signature } => self.on_cosigned(size, root, signature),
             Input::Durable(number) => self.outbox.durable(number),
+            Input::Poke(peer) => self.on_poke(peer),
         }
         self.settle();
         self.outbox.take()

@@ -93,6 +93,12 @@ impl<L: Ledger> Replica<L> {
         }
     }
 
+    pub(crate) fn on_poke(&mut self, peer: PeerId) {
+        if self.answers.may_answer(&peer, self.now) {
+            self.send(peer, Message::Status(self.status()));
+        }
+    }
+
     pub(crate) fn on_status(&mut self, from: PeerId, of: Status) {
         let behind = of.epoch > self.state.epoch
             || (of.epoch == self.state.epoch && of.stable > self.state.executed)
