@@ -21,6 +21,7 @@
 //! asks by comparing times. The founder alone decides who is a member.
 
 pub mod capability;
+pub mod decide;
 pub mod descriptor;
 pub mod effect;
 mod flow;

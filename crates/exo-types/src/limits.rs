@@ -327,6 +327,10 @@ pub const TRANSFER_BYTES_MAX: usize = 1024 * 1024;
 pub const TRANSFER_BATCHES_MAX: usize = 256;
 /// Hashes in a consistency proof of the log, and peaks of its tree.
 pub const TREE_HASHES_MAX: usize = 128;
+/// Length of the journal of a replica between two times that it is begun anew, bytes; none is longer.
+pub const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Step by which a journal's room is made ready before records fill it, bytes.
+pub const JOURNAL_STEP_BYTES: u64 = 1024 * 1024;
 /// How long a waiting update is left to a primary before its view is given up, milliseconds; the wait
 /// doubles with every view that brings nothing.
 pub const VIEW_TIMEOUT_MILLIS: u64 = 1_000;
@@ -340,6 +344,27 @@ pub const STATUS_IDLE_MILLIS: u64 = 2_000;
 pub const STATUS_ANSWER_MILLIS: u64 = 50;
 /// How long a peer may take to answer with a piece of its log before another is asked, milliseconds.
 pub const TRANSFER_TIMEOUT_MILLIS: u64 = 500;
+/// Length of one message of the commit protocol, bytes. The longest is a piece of the log: a batch of the
+/// shortest updates takes three times its counted length there.
+pub const CONSENSUS_MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of messages that wait to be sent to one peer over its lane; further ones are dropped.
+pub const LANE_OUTBOX_BYTES_MAX: usize = 2 * CONSENSUS_MESSAGE_BYTES_MAX;
+/// Messages that wait to be sent to one peer over its lane; further ones are dropped.
+pub const LANE_OUTBOX_FRAMES_MAX: usize = 4 * 1024;
+/// Bytes of messages that wait on all lanes of a node, in each direction.
+pub const LANES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of messages that are being received over one lane or wait to be looked at, each with
+/// [`LANE_FRAME_COST_BYTES`] more; the peer waits for room.
+pub const LANE_INBOX_BYTES_MAX: usize = 2 * CONSENSUS_MESSAGE_BYTES_MAX;
+/// What a message that waits takes beside its own bytes, bytes.
+pub const LANE_FRAME_COST_BYTES: usize = 256;
+/// Length of a statement that a federation commits, bytes: with its frame it is one update.
+pub const STATEMENT_BYTES_MAX: usize = UPDATE_BYTES_MAX - 64;
+/// Decisions that one voter has proposed and that wait for others to propose the same; the oldest is
+/// forgotten for a further one.
+pub const DECISIONS_WISHED_PER_VOTER_MAX: usize = 64;
+/// How soon a wish for a change of seats that found no room is said again, milliseconds.
+pub const SEAT_WISH_MILLIS: u64 = 1_000;
 /// Batches that must be committed between two rejoinings of one member.
 pub const REJOIN_SEQUENCES_MIN: u64 = 64;
 
@@ -400,6 +425,15 @@ pub const SYNC_WANTS_MAX: usize = 512 * 1024;
 pub const SYNC_MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
 /// Bytes of items that are put in one message before the next is begun, bytes.
 pub const SYNC_ITEMS_STEP_BYTES: usize = 1024 * 1024;
+/// Length of one file of a shared collection's log from which on the next is begun, bytes.
+pub const SHARED_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Length of one atomic write to a shared collection's log, bytes: a checkpoint's, which names every live
+/// entry.
+pub const SHARED_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+/// Length of a key in a shared collection's log, bytes.
+pub const SHARED_KEY_BYTES_MAX: usize = 64;
+/// Bytes of values that a shared collection's log moves in one write when it drops a file.
+pub const SHARED_MOVE_BYTES: usize = 8 * 1024 * 1024;
 /// Queries whose responses a reconciled answer holds.
 pub const RECONCILED_SLOTS_MAX: usize = 64 * 1024;
 /// Responses kept of one source to one query over one snapshot: more than one is evidence.
@@ -478,10 +512,17 @@ const _: () = assert!(2 * VOTER_KEYS_BYTES_MAX <= UPDATE_BYTES_MAX);
 const _: () =
     assert!(4 * BATCH_BYTES_MAX < FRAME_BYTES_MAX && 4 * TRANSFER_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX <= TRANSFER_BYTES_MAX);
+const _: () = assert!(4 * FRAME_BYTES_MAX as u64 + JOURNAL_STEP_BYTES < JOURNAL_BYTES_MAX);
 const _: () = assert!(BATCHES_IN_FLIGHT_MIN <= BATCHES_IN_FLIGHT_MAX);
 const _: () = assert!((BATCHES_IN_FLIGHT_MAX as u64) < PROPOSED_SEQUENCES_MAX);
 const _: () = assert!(2 * PROPOSED_SEQUENCES_MAX <= ACCEPTED_SEQUENCES_MAX);
 const _: () = assert!(ACCEPTED_SEQUENCES_MAX <= 32);
+const _: () = assert!(TRANSFER_BYTES_MAX + BATCH_BYTES_MAX < CONSENSUS_MESSAGE_BYTES_MAX);
+const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX <= FRAME_BYTES_MAX);
+const _: () =
+    assert!(CONSENSUS_MESSAGE_BYTES_MAX + LANE_FRAME_COST_BYTES <= LANE_INBOX_BYTES_MAX);
+const _: () = assert!(VOTERS_MAX * LANE_OUTBOX_BYTES_MAX <= LANES_BYTES_MAX);
+const _: () = assert!(VOTERS_MAX * LANE_INBOX_BYTES_MAX <= LANES_BYTES_MAX);
 const _: () = assert!(STATUS_BUSY_MILLIS * 2 <= VIEW_TIMEOUT_MILLIS);
 const _: () =
     assert!(STATUS_ANSWER_MILLIS < STATUS_BUSY_MILLIS && STATUS_BUSY_MILLIS < STATUS_IDLE_MILLIS);
@@ -490,3 +531,6 @@ const _: () = assert!(10 * SYNC_LAYER_CELLS_MAX < SYNC_MESSAGE_BYTES_MAX);
 const _: () = assert!(8 * SYNC_WANTS_MAX < SYNC_MESSAGE_BYTES_MAX);
 const _: () = assert!(BATCH_ENTRIES_MAX * ENTRY_BYTES_MAX < SYNC_MESSAGE_BYTES_MAX);
 const _: () = assert!(CLOCK_DRIFT_MILLIS_MAX <= CLOCK_SKEW_MILLIS_MAX);
+// Places in a file are four bytes.
+const _: () =
+    assert!(SHARED_FRAME_BYTES_MAX as u64 + SHARED_SEGMENT_BYTES + 4096 < u32::MAX as u64);
