@@ -160,6 +160,12 @@ pub const API_HEAD_BYTES_MAX: usize = 32 * 1024;
 pub const API_BODY_BYTES_MAX: usize = 256 * 1024;
 /// Length of a batch of records on the local API, bytes.
 pub const API_RECORDS_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Statements that one request to the local API proposes.
+pub const API_PROPOSALS_MAX: usize = 1024;
+/// Length of a body that proposes, bytes: a bundle of statements in base64, and what is around it.
+pub const API_PROPOSALS_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Decisions on one page of the local API's list.
+pub const DECISIONS_PER_PAGE_MAX: usize = 1000;
 /// Size at which the importer sends a batch that has fewer records than it may, bytes.
 pub const IMPORT_BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// How long an API connection may take to send a request's head, or stay idle, milliseconds.
@@ -494,6 +500,8 @@ const _: () = assert!(API_WRITES_IN_FLIGHT_MAX < API_REQUESTS_IN_FLIGHT_MAX);
 const _: () = assert!(API_REQUESTS_IN_FLIGHT_MAX < API_CONNECTIONS_MAX);
 const _: () = assert!(16 * DIMENSIONS_MAX + 6 * QUERY_TEXT_BYTES_MAX < API_BODY_BYTES_MAX);
 const _: () = assert!(2 * IMPORT_BATCH_BYTES < API_RECORDS_BODY_BYTES_MAX);
+const _: () = assert!(2 * BUNDLE_BYTES_MAX < API_PROPOSALS_BODY_BYTES_MAX);
+const _: () = assert!(API_PROPOSALS_MAX <= SUBMISSIONS_WAITING_MAX);
 const _: () = assert!(DEADLINE_MILLIS_MAX < API_CONNECTION_LIFE_MILLIS_MAX);
 const _: () = assert!(LOG_ENTRIES_MAX.ilog2() < LOG_PATH_HASHES_MAX as u32);
 const _: () = assert!(LOG_MEMORY_ENTRIES_MAX < LOG_ENTRIES_MAX);
