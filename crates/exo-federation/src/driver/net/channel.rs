@@ -7,18 +7,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use exo_crypto::{IdentityKey, Label};
 use exo_types::PeerId;
-use exo_types::limits::{ANSWER_BYTES_PER_CONNECTION_MAX, REQUEST_BYTES_MAX};
+use exo_types::limits::{
+    ANSWER_BYTES_PER_CONNECTION_MAX, FRAME_BYTES_MAX, LANE_INBOX_BYTES_MAX, LANES_BYTES_MAX,
+    REQUEST_BYTES_MAX,
+};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use quinn::VarInt;
 use quinn::crypto::rustls::HandshakeData;
 use rustls::pki_types::CertificateDer;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::Purpose;
 use super::admission::NetLimits;
 use super::close::CloseReason;
+use super::lane::{Lane, LaneReader};
 use super::request::{Answer, Budget, IncomingRequest, RequestError, read_request, send_request};
 
 /// An encrypted connection to one peer whose key is proven. Cheap to clone; the connection closes
@@ -39,6 +44,8 @@ struct Channel {
     dialed: bool,
     request_bytes: Arc<Semaphore>,
     answer_bytes: [Arc<Semaphore>; 2],
+    lane_in_bytes: [Arc<Semaphore>; 2],
+    lane_out_bytes: Arc<Semaphore>,
     request_read_timeout: Duration,
     reading: Mutex<FuturesUnordered<BoxFuture<'static, Option<IncomingRequest>>>>,
     streams_max: usize,
@@ -55,7 +62,7 @@ impl EncryptedChannel {
         conn: quinn::Connection,
         dialed: bool,
         limits: &NetLimits,
-        node_answer_bytes: Arc<Semaphore>,
+        node: NodePools,
     ) -> Result<Self, &'static str> {
         let key = peer_key(&conn).ok_or("no_key")?;
         let purpose = purpose(&conn).ok_or("no_purpose")?;
@@ -67,7 +74,9 @@ impl EncryptedChannel {
             dialed,
             request_bytes: pool(limits.request_bytes_max.max(REQUEST_BYTES_MAX)),
             // The connection's own bound comes first, so that one peer never holds all of the node's.
-            answer_bytes: [pool(ANSWER_BYTES_PER_CONNECTION_MAX), node_answer_bytes],
+            answer_bytes: [pool(ANSWER_BYTES_PER_CONNECTION_MAX), node.answers],
+            lane_in_bytes: [pool(LANE_INBOX_BYTES_MAX), node.lanes_in],
+            lane_out_bytes: node.lanes_out,
             request_read_timeout: limits.request_read_timeout,
             reading: Mutex::default(),
             streams_max: limits.streams_max as usize,
@@ -176,6 +185,24 @@ impl EncryptedChannel {
         }
     }
 
+    /// Lets the peer open its lane. Until then it cannot: it has no stream for it.
+    pub fn allow_lane(&self) {
+        self.0.conn.set_max_concurrent_uni_streams(VarInt::from_u32(1));
+    }
+
+    /// Opens this node's lane to the peer, which is usable at once: what is sent before the peer allows it
+    /// waits. A channel has one at a time.
+    pub fn open_lane(&self, runtime: &Handle) -> Lane {
+        Lane::open(self.0.conn.clone(), Arc::clone(&self.0.lane_out_bytes), runtime)
+    }
+
+    /// The peer's lane, once it opens it: the next one when it ends one and opens another. `None` when
+    /// the connection is over.
+    pub async fn accept_lane(&self) -> Option<LaneReader> {
+        let from = self.0.conn.accept_uni().await.ok()?;
+        Some(LaneReader::new(from, self.0.lane_in_bytes.clone()))
+    }
+
     /// Closes the connection at once; what is under way is lost. The peer sees the code and the reason.
     pub fn close(&self, code: u32, reason: &str) {
         self.0.conn.close(VarInt::from_u32(code), reason.as_bytes());
@@ -197,8 +224,26 @@ impl EncryptedChannel {
     }
 }
 
+/// The bounds on bytes that all channels of a node share.
+#[derive(Clone, Debug)]
+pub(super) struct NodePools {
+    answers: Arc<Semaphore>,
+    lanes_in: Arc<Semaphore>,
+    lanes_out: Arc<Semaphore>,
+}
+
+impl NodePools {
+    pub(super) fn new(limits: &NetLimits) -> Self {
+        Self {
+            answers: pool(limits.answer_bytes_max.max(FRAME_BYTES_MAX)),
+            lanes_in: pool(LANES_BYTES_MAX),
+            lanes_out: pool(LANES_BYTES_MAX),
+        }
+    }
+}
+
 /// A bound on bytes being received.
-pub(super) fn pool(bytes: usize) -> Arc<Semaphore> {
+fn pool(bytes: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS)))
 }
 

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use exo_crypto::PostQuantumKeypair;
 use exo_types::PeerId;
-use exo_types::limits::{FRAME_BYTES_MAX, MEMBERS_MAX, SOCKET_BUFFER_BYTES};
+use exo_types::limits::{MEMBERS_MAX, SOCKET_BUFFER_BYTES};
 use quinn::udp::UdpSocketState;
 use quinn::{ConnectionError, Incoming, TokenMemoryCache, TransportErrorCode, VarInt};
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::admission::{Admission, NetLimits, Slot, Verdict};
-use super::channel::{EncryptedChannel, pool};
+use super::channel::{EncryptedChannel, NodePools};
 use super::close::{CloseReason, tls_alert};
 use super::tls::{Admit, TlsIdentity};
 use super::{Purpose, metric, transport};
@@ -115,7 +115,7 @@ struct Inner {
     quinn: quinn::Endpoint,
     tls: TlsIdentity,
     limits: NetLimits,
-    answer_bytes: Arc<Semaphore>,
+    pools: NodePools,
     address_tokens: Arc<TokenMemoryCache>,
     ready: Mutex<mpsc::Receiver<EncryptedChannel>>,
     acceptor: AbortHandle,
@@ -140,19 +140,15 @@ impl Endpoint {
         let endpoint = transport::endpoint_config(&identity);
         let quinn =
             quinn::Endpoint::new(endpoint, Some(server), socket, runtime).map_err(of_socket)?;
-        let answer_bytes = pool(limits.answer_bytes_max.max(FRAME_BYTES_MAX));
+        let pools = NodePools::new(&limits);
         let (to_ready, ready) = mpsc::channel(limits.ready_max.max(1));
-        let acceptor = Acceptor {
-            limits: limits.clone(),
-            answer_bytes: answer_bytes.clone(),
-            ready: to_ready,
-        };
+        let acceptor = Acceptor { limits: limits.clone(), pools: pools.clone(), ready: to_ready };
         let acceptor = tokio::spawn(acceptor.run(quinn.clone())).abort_handle();
         Ok(Self(Arc::new(Inner {
             quinn,
             tls,
             limits,
-            answer_bytes,
+            pools,
             address_tokens: Arc::new(TokenMemoryCache::new(MEMBERS_MAX as u32, 2)),
             ready: Mutex::new(ready),
             acceptor,
@@ -210,7 +206,7 @@ impl Endpoint {
             }
         };
         let channel =
-            EncryptedChannel::new(conn, true, &inner.limits, inner.answer_bytes.clone()).map_err(
+            EncryptedChannel::new(conn, true, &inner.limits, inner.pools.clone()).map_err(
                 |cause| ConnectError::Untrusted { addr, expected: expect, cause: cause.to_owned() },
             )?;
         metric::connected(true);
@@ -265,7 +261,7 @@ impl Drop for Inner {
 /// Runs the handshakes of callers.
 struct Acceptor {
     limits: NetLimits,
-    answer_bytes: Arc<Semaphore>,
+    pools: NodePools,
     ready: mpsc::Sender<EncryptedChannel>,
 }
 
@@ -295,11 +291,11 @@ impl Acceptor {
 
     /// Runs one handshake beside the others; `slot` bounds how many there are, the timeout how long.
     fn begin(&self, incoming: Incoming, slot: Slot) {
-        let (limits, answer_bytes) = (self.limits.clone(), self.answer_bytes.clone());
+        let (limits, pools) = (self.limits.clone(), self.pools.clone());
         let ready = self.ready.clone();
         tokio::spawn(async move {
             let allowed = limits.handshake_timeout;
-            match timeout(allowed, handshake(incoming, &limits, answer_bytes)).await {
+            match timeout(allowed, handshake(incoming, &limits, pools)).await {
                 Ok(Some(channel)) => hand_over(&ready, channel),
                 Ok(None) => {}
                 Err(_) => metric::refused("slow_handshake"),
@@ -312,7 +308,7 @@ impl Acceptor {
 async fn handshake(
     incoming: Incoming,
     limits: &NetLimits,
-    answer_bytes: Arc<Semaphore>,
+    pools: NodePools,
 ) -> Option<EncryptedChannel> {
     let conn = match incoming.await {
         Ok(conn) => conn,
@@ -323,7 +319,7 @@ async fn handshake(
             return None;
         }
     };
-    EncryptedChannel::new(conn, false, limits, answer_bytes).map_err(metric::refused).ok()
+    EncryptedChannel::new(conn, false, limits, pools).map_err(metric::refused).ok()
 }
 
 /// Gives the channel to whoever accepts; a node that does not keep up sheds callers.

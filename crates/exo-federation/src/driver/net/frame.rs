@@ -39,9 +39,19 @@ pub(super) async fn read_frame<R: AsyncRead + Unpin>(
     max: usize,
     budget: &mut Budget,
 ) -> Result<Option<Vec<u8>>, FrameError> {
+    read_lane_frame(source, max, 0, budget).await
+}
+
+/// As [`read_frame`], where a frame counts `cost` bytes more than it has: many short ones wait at once.
+pub(super) async fn read_lane_frame<R: AsyncRead + Unpin>(
+    source: &mut R,
+    max: usize,
+    cost: usize,
+    budget: &mut Budget,
+) -> Result<Option<Vec<u8>>, FrameError> {
     let Some(header) = read_header(source).await? else { return Ok(None) };
     let len = frame_len(header, max).map_err(FrameError::TooLong)?;
-    budget.take(len).await;
+    budget.take(len + cost).await;
     let mut body = Vec::new();
     read_body(source, len, &mut body).await?;
     Ok(Some(body))

@@ -8,7 +8,16 @@ pub(super) fn describe() {
     metrics::describe_counter!(HANDSHAKES, "handshakes that gave a connection, by side");
     metrics::describe_counter!(RETRIES, "callers that were asked to validate their address");
     metrics::describe_gauge!(PENDING, "handshakes of callers in progress");
+    metrics::describe_counter!(
+        LANE_DROPS,
+        "messages dropped because a peer does not read its lane"
+    );
     metrics::describe_counter!(REQUEST_REFUSALS, "requests refused for their framing, by cause");
+}
+
+/// A message found no room on a lane.
+pub(super) fn lane_dropped() {
+    counter!(LANE_DROPS).increment(1);
 }
 
 /// A connection or handshake was refused, here, for `cause`.
@@ -42,4 +51,5 @@ const REFUSALS: &str = "exo_net_refusals_total";
 const HANDSHAKES: &str = "exo_net_handshakes_total";
 const RETRIES: &str = "exo_net_retries_total";
 const PENDING: &str = "exo_net_pending_handshakes";
+const LANE_DROPS: &str = "exo_net_lane_drops_total";
 const REQUEST_REFUSALS: &str = "exo_net_request_refusals_total";

@@ -74,6 +74,7 @@ fn transport(limits: &NetLimits, keep_alive: Option<Duration>) -> TransportConfi
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(limits.streams_max.into())
+        // A lane is allowed when the peer has been judged.
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES as u32))

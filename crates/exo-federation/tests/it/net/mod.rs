@@ -3,6 +3,7 @@
 mod counters;
 mod flood;
 mod handshake;
+mod lanes;
 mod paths;
 mod proxy;
 mod requests;

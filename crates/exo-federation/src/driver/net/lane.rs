@@ -1,0 +1,268 @@
+//! Lanes: one long-lived unidirectional stream in each direction, for messages that have no answer.
+//!
+//! A lane keeps the order of what is sent over it and may lose its end with the connection; whoever uses
+//! it says again what matters. A peer may open its lane only once this node has allowed it, so that what
+//! has not been judged sends nothing over it. What waits to be sent is bounded: a peer that does not read
+//! loses messages and holds up nobody. What is received waits in the peer's own share of memory: a peer
+//! that sends too much waits for itself.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use exo_types::CodecError;
+use exo_types::codec::{FRAME_HEADER_BYTES, frame_header};
+use exo_types::limits::{
+    CONSENSUS_MESSAGE_BYTES_MAX, LANE_FRAME_COST_BYTES, LANE_OUTBOX_BYTES_MAX,
+    LANE_OUTBOX_FRAMES_MAX,
+};
+use quinn::{RecvStream, SendStream, VarInt, WriteError};
+use tokio::io::BufReader;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+
+use super::frame::{FrameError, read_lane_frame};
+use super::metric;
+use super::request::Budget;
+
+/// A message as it goes over a lane: made once, whatever the number of peers it is sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneFrame(Bytes);
+
+impl LaneFrame {
+    /// Frames a message.
+    ///
+    /// # Errors
+    /// [`CodecError::TooLong`] when it is over
+    /// [`CONSENSUS_MESSAGE_BYTES_MAX`](exo_types::limits::CONSENSUS_MESSAGE_BYTES_MAX).
+    pub fn new(body: &[u8]) -> Result<Self, CodecError> {
+        let header = frame_header(body.len(), CONSENSUS_MESSAGE_BYTES_MAX)?;
+        let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + body.len());
+        frame.extend_from_slice(&header);
+        frame.extend_from_slice(body);
+        Ok(Self(frame.into()))
+    }
+}
+
+/// The sending end of this node's lane to a peer. It ends when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Lane(Arc<Sending>);
+
+#[derive(Debug)]
+struct Sending {
+    outbox: Arc<Shared>,
+    writer: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    outbox: Mutex<Outbox>,
+    /// There is something for the writer to do.
+    more: Notify,
+    /// The node's bound on all that waits.
+    pool: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    stream: Option<SendStream>,
+    waiting: VecDeque<(Bytes, Option<OwnedSemaphorePermit>)>,
+    bytes: usize,
+}
+
+impl Lane {
+    /// Opens a lane in the background.
+    pub(super) fn open(conn: quinn::Connection, pool: Arc<Semaphore>, runtime: &Handle) -> Self {
+        let outbox = Arc::new(Shared { outbox: Mutex::default(), more: Notify::new(), pool });
+        let writer = runtime.spawn(write(conn, Arc::clone(&outbox))).abort_handle();
+        Self(Arc::new(Sending { outbox, writer }))
+    }
+
+    /// Sends a message, or keeps it until the peer has room. One that finds no room here is dropped, and
+    /// this says so.
+    ///
+    /// Must be called inside a tokio runtime or beside one: it never waits.
+    pub fn send(&self, frame: &LaneFrame) -> bool {
+        let shared = &self.0.outbox;
+        let mut outbox = lock(&shared.outbox);
+        let mut rest = frame.0.clone();
+        // Mostly there is room on the way, and no other task needs to be woken.
+        if outbox.waiting.is_empty()
+            && let Some(stream) = &mut outbox.stream
+        {
+            let mut unheard = Context::from_waker(Waker::noop());
+            match poll_write(stream, &mut rest, &mut unheard) {
+                Poll::Ready(Ok(())) => return true,
+                Poll::Ready(Err(_)) | Poll::Pending => {}
+            }
+        }
+        let begun = rest.len() < frame.0.len();
+        let kept = outbox.keep(rest, begun, &shared.pool);
+        drop(outbox);
+        if kept {
+            shared.more.notify_one();
+        } else {
+            metric::lane_dropped();
+        }
+        kept
+    }
+
+    /// Bytes that wait for the peer to make room.
+    pub fn waiting(&self) -> usize {
+        lock(&self.0.outbox.outbox).bytes
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.writer.abort();
+    }
+}
+
+impl Outbox {
+    /// Keeps a message, or the rest of one that is begun: that one must be kept.
+    fn keep(&mut self, frame: Bytes, begun: bool, pool: &Arc<Semaphore>) -> bool {
+        let permits = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        let permit = Arc::clone(pool).try_acquire_many_owned(permits).ok();
+        let room = permit.is_some()
+            && self.waiting.len() < LANE_OUTBOX_FRAMES_MAX
+            && self.bytes + frame.len() <= LANE_OUTBOX_BYTES_MAX;
+        if room || begun {
+            self.bytes += frame.len();
+            self.waiting.push_back((frame, permit));
+        }
+        room || begun
+    }
+
+    /// Writes what waits, in order.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(())) };
+        while let Some((frame, _)) = self.waiting.front_mut() {
+            let before = frame.len();
+            let written = poll_write(stream, frame, cx);
+            self.bytes -= before - frame.len();
+            match written {
+                Poll::Ready(Ok(())) => drop(self.waiting.pop_front()),
+                other => return other,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends a stream. What waits begins inside a message that the next stream would not know.
+    fn close(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Writes as much as there is room for, and leaves the rest in `frame`.
+fn poll_write(
+    stream: &mut SendStream,
+    frame: &mut Bytes,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), WriteError>> {
+    while !frame.is_empty() {
+        let writing = pin!(stream.write_chunks(std::slice::from_mut(frame)));
+        match writing.poll(cx) {
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Opens the stream once the peer allows it, and writes what [`Lane::send`] could not; for as long as
+/// the connection lives.
+async fn write(conn: quinn::Connection, shared: Arc<Shared>) {
+    while let Ok(stream) = conn.open_uni().await {
+        // Before answers to requests that share the connection: a message is short and somebody waits.
+        let _ = stream.set_priority(LANE_PRIORITY);
+        lock(&shared.outbox).stream = Some(stream);
+        let ended = loop {
+            if let Err(error) = poll_fn(|cx| lock(&shared.outbox).poll_flush(cx)).await {
+                break error;
+            }
+            shared.more.notified().await;
+        };
+        lock(&shared.outbox).close();
+        if matches!(ended, WriteError::ConnectionLost(_)) {
+            return;
+        }
+        // The peer stopped the stream; it may have another.
+        tokio::time::sleep(REOPEN_AFTER).await;
+    }
+}
+
+/// The receiving end of a peer's lane.
+#[derive(Debug)]
+pub struct LaneReader {
+    from: BufReader<RecvStream>,
+    pools: [Arc<Semaphore>; 2],
+    over: bool,
+}
+
+/// A message that came over a lane. Its share of memory is given back when it is dropped.
+#[derive(Debug)]
+pub struct LaneMessage {
+    /// What was sent, at most
+    /// [`CONSENSUS_MESSAGE_BYTES_MAX`](exo_types::limits::CONSENSUS_MESSAGE_BYTES_MAX) bytes.
+    pub body: Vec<u8>,
+    _budget: Budget,
+}
+
+impl LaneReader {
+    pub(super) fn new(from: RecvStream, pools: [Arc<Semaphore>; 2]) -> Self {
+        Self { from: BufReader::with_capacity(READ_BYTES, from), pools, over: false }
+    }
+
+    /// The next message; `None` when the lane is over: the peer ended it, the connection is lost, or it
+    /// broke the framing, which stops its stream.
+    ///
+    /// Waits while messages that were returned before and not yet dropped take all of the peer's share.
+    /// The reading must not be dropped before it is done.
+    pub async fn next(&mut self) -> Option<LaneMessage> {
+        if self.over {
+            return None;
+        }
+        let mut budget = Budget::new(&self.pools);
+        let read = read_lane_frame(
+            &mut self.from,
+            CONSENSUS_MESSAGE_BYTES_MAX,
+            LANE_FRAME_COST_BYTES,
+            &mut budget,
+        );
+        let cause = match read.await {
+            Ok(Some(body)) => return Some(LaneMessage { body, _budget: budget }),
+            Ok(None) => None,
+            Err(FrameError::TooLong(_)) => Some("lane_too_long"),
+            Err(FrameError::Truncated { .. }) => Some("lane_truncated"),
+            Err(FrameError::Trailing | FrameError::Stream(_)) => None,
+        };
+        self.over = true;
+        if let Some(cause) = cause {
+            metric::request_refused(cause);
+            // Fails on a stream that is over already.
+            let _ = self.from.get_mut().stop(VarInt::from_u32(CODE_MALFORMED));
+        }
+        None
+    }
+}
+
+fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
+    outbox.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Stream error code: a frame breaks the framing.
+const CODE_MALFORMED: u32 = 2;
+/// Above the zero of all other streams.
+const LANE_PRIORITY: i32 = 1;
+/// How long a lane that the peer stopped stays closed.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+/// Bytes that are read at once, so that short messages do not each take a call.
+const READ_BYTES: usize = 16 * 1024;

@@ -1,0 +1,252 @@
+//! Lanes: messages without answers, in order, bounded, and only from whom they are allowed.
+
+use std::time::Duration;
+
+use exo_federation::driver::net::{EncryptedChannel, Endpoint, Lane, LaneFrame, LaneReader};
+use exo_types::limits::{
+    CONNECTION_WINDOW_BYTES, CONSENSUS_MESSAGE_BYTES_MAX, LANE_INBOX_BYTES_MAX,
+    LANE_OUTBOX_BYTES_MAX,
+};
+use tokio::runtime::Handle;
+
+use super::counters::count;
+use super::rogue::Rogue;
+use super::{PATIENCE, address, bind, echo, identity, join, within};
+
+/// A lane from the first endpoint to the second, and its far end.
+struct Pair {
+    near: EncryptedChannel,
+    far: EncryptedChannel,
+    lane: Lane,
+    _endpoints: (Endpoint, Endpoint),
+}
+
+impl Pair {
+    async fn new() -> Self {
+        let (one, two) = (bind(1), bind(2));
+        let (near, far) = join(&one, &two, 2).await;
+        let lane = near.open_lane(&Handle::current());
+        Self { near, far, lane, _endpoints: (one, two) }
+    }
+
+    /// The far end. A stream is seen when something comes over it.
+    async fn reader(&self) -> LaneReader {
+        reader(&self.lane, &self.far).await
+    }
+}
+
+async fn reader(lane: &Lane, far: &EncryptedChannel) -> LaneReader {
+    assert!(lane.send(&frame(b"first")));
+    far.allow_lane();
+    let mut reader = within(far.accept_lane()).await.expect("opens its lane");
+    assert_eq!(next(&mut reader).await, b"first");
+    reader
+}
+
+fn frame(body: &[u8]) -> LaneFrame {
+    LaneFrame::new(body).expect("is not too long")
+}
+
+fn numbered(number: u32, len: usize) -> Vec<u8> {
+    let mut body = number.to_be_bytes().to_vec();
+    body.resize(body.len().max(len), number as u8);
+    body
+}
+
+async fn next(reader: &mut LaneReader) -> Vec<u8> {
+    within(reader.next()).await.expect("the lane goes on").body
+}
+
+#[tokio::test]
+async fn messages_arrive_in_order_whatever_their_lengths() {
+    let pair = Pair::new().await;
+    let mut reader = pair.reader().await;
+    let lengths = [4, 5, 100, 65_536, 1, CONSENSUS_MESSAGE_BYTES_MAX, 7, 300_000];
+    for (number, len) in (0..).zip(lengths) {
+        assert!(pair.lane.send(&frame(&numbered(number, len))), "{number}");
+    }
+    for (number, len) in (0..).zip(lengths) {
+        assert!(next(&mut reader).await == numbered(number, len), "{number}");
+    }
+    // Many short ones, of which each is read while others are sent.
+    let sender = pair.lane.clone();
+    let sending = tokio::spawn(async move {
+        for number in 0..20_000 {
+            while !sender.send(&frame(&numbered(number, 80))) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    for number in 0..20_000 {
+        assert_eq!(next(&mut reader).await, numbered(number, 80));
+    }
+    sending.await.expect("sends");
+    assert_eq!(pair.lane.waiting(), 0);
+}
+
+#[tokio::test]
+async fn both_sides_have_a_lane_of_their_own() {
+    let pair = Pair::new().await;
+    let mut there = pair.reader().await;
+    let back = pair.far.open_lane(&Handle::current());
+    let mut here = reader(&back, &pair.near).await;
+    assert!(pair.lane.send(&frame(b"ask")) && back.send(&frame(b"tell")));
+    assert_eq!(next(&mut there).await, b"ask");
+    assert_eq!(next(&mut here).await, b"tell");
+}
+
+#[tokio::test]
+async fn nothing_is_heard_over_a_lane_that_is_not_allowed() {
+    let pair = Pair::new().await;
+    assert!(pair.lane.send(&frame(b"early")), "it waits");
+    let brief = Duration::from_millis(200);
+    assert!(tokio::time::timeout(brief, pair.far.accept_lane()).await.is_err());
+    pair.far.allow_lane();
+    let mut reader = within(pair.far.accept_lane()).await.expect("opens its lane");
+    assert_eq!(next(&mut reader).await, b"early", "and comes when it is allowed");
+}
+
+#[tokio::test]
+async fn a_peer_has_one_lane_at_a_time() {
+    let server = bind(2);
+    let (_endpoint, rogue) =
+        Rogue::like(&identity(1)).dial(address(&server)).await.expect("connects");
+    let channel = within(server.accept()).await.expect("is open");
+    channel.allow_lane();
+    let mut first = within(rogue.open_uni()).await.expect("has one");
+    first.write_all(&[0, 0, 0, 1, 7]).await.expect("writes");
+    let mut reader = within(channel.accept_lane()).await.expect("opens");
+    assert_eq!(next(&mut reader).await, [7]);
+    let brief = Duration::from_millis(200);
+    assert!(tokio::time::timeout(brief, rogue.open_uni()).await.is_err());
+    first.finish().expect("ends");
+    assert!(within(reader.next()).await.is_none());
+    drop(reader);
+    within(rogue.open_uni()).await.expect("the next after the first");
+}
+
+#[tokio::test]
+async fn a_peer_that_never_reads_loses_messages_and_holds_up_nobody() {
+    let pair = Pair::new().await;
+    let _unread = pair.reader().await;
+    let before = count("exo_net_lane_drops_total");
+    let body = vec![9; 100_000];
+    // As much as there is room for on the way, at both ends of it and in the outbox.
+    let room = 2 * CONNECTION_WINDOW_BYTES + LANE_OUTBOX_BYTES_MAX;
+    let all = room / body.len() + 20;
+    let mut sent = 0;
+    for _ in 0..all {
+        sent += usize::from(pair.lane.send(&frame(&body)));
+        tokio::task::yield_now().await;
+    }
+    assert!(sent < all, "some are dropped");
+    assert!(pair.lane.waiting() <= LANE_OUTBOX_BYTES_MAX);
+    assert!(count("exo_net_lane_drops_total") > before);
+    // Requests over the same connection go on.
+    echo(pair.far.clone());
+    let answer = pair.near.request(vec![1; 100_000], PATIENCE).await.expect("answers");
+    assert_eq!(answer.len(), 100_000);
+}
+
+#[tokio::test]
+async fn what_is_read_and_not_dealt_with_is_bounded_and_goes_on_when_it_is() {
+    let pair = Pair::new().await;
+    let mut reader = pair.reader().await;
+    let body = vec![3; CONSENSUS_MESSAGE_BYTES_MAX / 4];
+    let sender = pair.lane.clone();
+    let message = frame(&body);
+    let sending = tokio::spawn(async move {
+        for _ in 0..20 {
+            while !sender.send(&message) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    });
+    let (to, mut read) = tokio::sync::mpsc::channel(20);
+    tokio::spawn(async move {
+        while let Some(message) = reader.next().await {
+            to.send(message).await.expect("is taken");
+        }
+    });
+    // What is read is not dropped: after so much the reading waits.
+    let mut held = Vec::new();
+    let brief = Duration::from_millis(500);
+    while let Ok(message) = tokio::time::timeout(brief, read.recv()).await {
+        held.push(message.expect("goes on"));
+        let bytes: usize = held.iter().map(|message| message.body.len()).sum();
+        assert!(bytes <= LANE_INBOX_BYTES_MAX);
+    }
+    assert!(held.len() < 20, "{}", held.len());
+    let first = held.len();
+    drop(held);
+    for _ in first..20 {
+        assert!(within(read.recv()).await.expect("goes on").body == body);
+    }
+    sending.await.expect("sends");
+}
+
+#[tokio::test]
+async fn a_message_over_the_bound_is_not_sent_and_from_another_not_taken() {
+    assert!(LaneFrame::new(&vec![0; CONSENSUS_MESSAGE_BYTES_MAX + 1]).is_err());
+    let server = bind(2);
+    let (_endpoint, rogue) =
+        Rogue::like(&identity(1)).dial(address(&server)).await.expect("connects");
+    let channel = within(server.accept()).await.expect("is open");
+    channel.allow_lane();
+    let over = u32::try_from(CONSENSUS_MESSAGE_BYTES_MAX + 1).expect("fits").to_be_bytes();
+    let before = count("exo_net_request_refusals_total lane_too_long");
+    let mut stream = within(rogue.open_uni()).await.expect("has one");
+    stream.write_all(&[&[0, 0, 0, 1, 5], over.as_slice()].concat()).await.expect("writes");
+    let mut reader = within(channel.accept_lane()).await.expect("opens");
+    assert_eq!(next(&mut reader).await, [5]);
+    assert!(within(reader.next()).await.is_none(), "the lane is over");
+    assert!(within(reader.next()).await.is_none(), "and stays so");
+    assert_eq!(within(stream.stopped()).await.expect("is stopped"), Some(2u32.into()));
+    assert!(count("exo_net_request_refusals_total lane_too_long") > before);
+    assert_eq!(channel.close_reason(), None, "the connection goes on");
+}
+
+#[tokio::test]
+async fn a_lane_that_is_stopped_is_opened_anew_and_begins_with_a_whole_message() {
+    let pair = Pair::new().await;
+    let mut reader = pair.reader().await;
+    assert!(pair.lane.send(&frame(b"one")));
+    assert_eq!(next(&mut reader).await, b"one");
+    // Far too much for the way: the lane is stopped in the middle of a message.
+    for _ in 0..2 {
+        assert!(pair.lane.send(&frame(&vec![1; CONSENSUS_MESSAGE_BYTES_MAX])));
+    }
+    drop(reader);
+    // What waited is lost with the stream, as is what is sent before that is noticed.
+    let again = async {
+        let lane = pair.far.accept_lane().await;
+        lane.expect("opens another").next().await.expect("goes on").body
+    };
+    let send = async {
+        loop {
+            let _ = pair.lane.send(&frame(b"two"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        body = within(again) => assert_eq!(body, b"two"),
+        () = send => {}
+    }
+}
+
+#[tokio::test]
+async fn a_lane_ends_with_its_connection_and_the_next_connection_has_another() {
+    let (one, two) = (bind(1), bind(2));
+    let (near, far) = join(&one, &two, 2).await;
+    let lane = near.open_lane(&Handle::current());
+    let mut reader = reader(&lane, &far).await;
+    near.close(0, "over");
+    assert!(within(reader.next()).await.is_none());
+    assert!(within(far.accept_lane()).await.is_none());
+
+    let (near, far) = join(&one, &two, 2).await;
+    let lane = near.open_lane(&Handle::current());
+    let mut reader = self::reader(&lane, &far).await;
+    assert!(lane.send(&frame(b"two")));
+    assert_eq!(next(&mut reader).await, b"two");
+}
