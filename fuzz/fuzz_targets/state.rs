@@ -39,6 +39,7 @@ fn start(state: &[u8]) -> Result<Node, StateError> {
         onion: OnionPolicy::default(),
         collections: Vec::new(),
         state: Some(state.to_vec()),
+        decided: None,
         entropy: Box::new(|bytes| bytes.fill(9)),
     };
     Node::new(NOW, settings)

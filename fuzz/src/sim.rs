@@ -60,6 +60,7 @@ pub fn try_node(
         onion: OnionPolicy::default(),
         collections: vec![spec()],
         state,
+        decided: None,
         entropy: Box::new(move |bytes| {
             for byte in bytes {
                 seed = seed.wrapping_mul(5).wrapping_add(3);

@@ -11,7 +11,8 @@ impl From<MembershipError> for FederationError {
         let code = match &error {
             MembershipError::NotAMember => ErrorCode::NotAMember,
             MembershipError::AlreadyMember => ErrorCode::AlreadyMember,
-            MembershipError::NotFounder(_) => ErrorCode::NotFounder,
+            MembershipError::NotFounder(..) => ErrorCode::NotFounder,
+            MembershipError::NoVote => ErrorCode::NoVote,
             MembershipError::TooMany(_) => ErrorCode::TooManyInvites,
             MembershipError::NoSuchInvite(_) => ErrorCode::InviteNotFound,
             MembershipError::NoSuchWords(_) => ErrorCode::WordsUnknown,

@@ -77,8 +77,11 @@ codes! {
         "This node belongs to a federation already.",
         "One data directory is one node in one federation: use another `--data-dir` for another.";
     NotFounder = "not-founder", false,
-        "Only the federation's founder admits and removes members: decisions by consensus are not available in this version.",
+        "Until a federation has enough members to decide by consensus, its founder alone admits and removes members.",
         "Run the command on the founder's node; `exo status` names it.";
+    NoVote = "no-vote", false,
+        "The members decide together, and this node has no vote.",
+        "Run the command on the node of a member with a vote; `exo status` names them.";
     TicketMalformed = "ticket-malformed", false,
         "The ticket does not decode: a character is missing, added or wrong.",
         "Copy the whole ticket again; it begins with `exo1`.";
@@ -109,6 +112,27 @@ codes! {
     ProofInvalid = "proof-invalid", false,
         "The proof does not show that the entry was committed by the members that the policy names.",
         "The message begins with the reason's code; docs/protocol/proof.md lists them. Ask for the proof again.";
+    InsufficientPeers = "insufficient-peers", false,
+        "The federation does not decide by consensus yet: it takes four voters, so that one may fail.",
+        "Admit more members; with the number in `founding_voters` of the founder's configuration, which is four unless set, they begin to decide together.";
+    NoVote = "no-vote", false,
+        "This node has no vote: only voters propose.",
+        "Ask a member that votes (`exo status` shows them) to propose it, or to give this node a vote.";
+    NoQuorum = "no-quorum", true,
+        "Too few voters took part in time. Nothing is claimed: what was proposed may still be committed later.",
+        "See which voters are active with `exo status`; look for the proposal with `exo commit list` before it is proposed again.";
+    UpdateTooLong = "update-too-long", false,
+        "The update is empty or longer than one entry of the log may be.",
+        "Shorten it, or commit its hash and keep the content elsewhere.";
+    DecisionNotFound = "decision-not-found", false,
+        "The log has no decision at that index.",
+        "`exo commit list` shows those there are.";
+    NotCertified = "not-certified", true,
+        "The decision is in the log here, but no quorum has cosigned it yet, or the part of the log is not here.",
+        "Try again in a moment.";
+    LogHalted = "log-halted", false,
+        "This node has stopped deciding: its log and what a quorum certified contradict each other, or its journal cannot be written.",
+        "Keep the data directory for examination. More voters are faulty than tolerated, or this node's disk is: see the log.";
     Busy = "busy", true,
         "The node works at its bound.",
         "Try again in a moment.";

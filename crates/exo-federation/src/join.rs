@@ -36,7 +36,10 @@ pub async fn join_federation(
                     return Ok(token);
                 }
             }
-            JoinStatus::Idle | JoinStatus::Connecting | JoinStatus::Pending { .. } => {}
+            JoinStatus::Idle
+            | JoinStatus::Connecting
+            | JoinStatus::Pending { .. }
+            | JoinStatus::Following => {}
         }
         if Instant::now() >= until {
             return Err(FederationError::new(

@@ -118,12 +118,13 @@ impl FederatedMesh {
                 name: config.name.clone(),
                 addresses: advertised.clone(),
                 cosigner: cosigner.public().clone(),
-                founding_voters: config.founding_voters,
+                founding_voters: usize::MAX,
                 keyring,
                 replays,
                 onion: config.onion.policy(),
                 collections: collections.into_iter().map(|info| info.spec).collect(),
                 state: store.state()?,
+                decided: None,
                 entropy: Box::new(system_entropy),
             },
         )
@@ -304,8 +305,8 @@ impl FederatedMesh {
     /// # Errors
     /// [`ErrorCode::WordsUnknown`], [`ErrorCode::NotFounder`].
     pub fn approve(&self, words: &str) -> Result<PeerView, FederationError> {
-        let peer = self.inner.core.durably(|node, now| node.approve(now, words))?;
-        self.peer_view(&peer)
+        let change = self.inner.core.durably(|node, now| node.approve(now, words))?;
+        self.peer_view(&change.peer)
     }
 
     /// Turns a joiner away.
@@ -322,7 +323,7 @@ impl FederatedMesh {
     /// # Errors
     /// [`ErrorCode::NotFounder`], [`ErrorCode::PeerNotFound`], [`ErrorCode::InvalidArgument`].
     pub fn revoke(&self, peer: &PeerId, reason: &str) -> Result<(), FederationError> {
-        self.inner.core.durably(|node, now| node.revoke(now, peer, reason))
+        self.inner.core.durably(|node, now| node.revoke(now, peer, reason)).map(drop)
     }
 
     /// Makes every token that a member holds here worthless at once.

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use exo_crypto::IdentityKey;
 use exo_onion::DropReason;
 use exo_types::{
@@ -13,7 +15,9 @@ use exo_types::{
     SourceReport, TermStats,
 };
 
+use crate::decide::Decision;
 use crate::refusal::Refusal;
+use crate::roster::{Roster, RosterBody};
 use crate::wire::{CloseReason, Request, Response};
 
 /// A session of this node, numbered by the driver.
@@ -105,6 +109,10 @@ pub enum Input {
         /// The statistics, or why not.
         result: Result<TermStats, String>,
     },
+    /// The members' decisions have made another roster ([`decide`](crate::decide)).
+    Decided(Arc<Roster>),
+    /// What gave the present roster is certified, so that others can fetch it.
+    Certified,
     /// The time asked for by [`Node::next_wake`](crate::Node::next_wake) has come.
     Tick,
 }
@@ -159,6 +167,20 @@ pub enum Effect {
         /// what was taken meanwhile cannot be told from what comes again.
         fresh: bool,
     },
+    /// From here on the members decide together, beginning with these.
+    Constituted(Arc<RosterBody>),
+    /// Ask the members to commit a decision of this node's own.
+    Propose(Box<Decision>),
+    /// The session over which decisions are made with a member from now on; what comes over one that
+    /// was named before is still good.
+    Lane {
+        /// The member.
+        peer: PeerId,
+        /// The session; `None` when there is none.
+        session: Option<SessionId>,
+    },
+    /// A member knows of decisions that this node does not.
+    Behind(PeerId),
     /// End a request's stream without a word.
     Abandon {
         /// The request's number.

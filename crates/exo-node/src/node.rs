@@ -27,6 +27,7 @@ use crate::flow::route::Sent;
 use crate::flow::session::Session;
 use crate::invite::InviteBook;
 use crate::policy::{CollectionPolicy, OnionPolicy};
+use crate::roster::Roster;
 use crate::state::{Joining, Membership, RosterError, Snapshot};
 
 /// A source of randomness, given by the driver (or by a seeded simulator).
@@ -54,6 +55,8 @@ pub struct Settings {
     pub collections: Vec<CollectionSpec>,
     /// The state a former run left, if any.
     pub state: Option<Vec<u8>>,
+    /// The roster that the log of decisions gives, where the state holds a constitution.
+    pub decided: Option<Arc<Roster>>,
     /// Randomness for nonces, ids and jitter.
     pub entropy: Entropy,
 }
@@ -89,6 +92,8 @@ pub struct Node {
     pub(crate) directory: BTreeMap<PeerId, Arc<Verified<MemberDescriptor>>>,
     pub(crate) book: InviteBook,
     pub(crate) joining: Joining,
+    /// Voters that said, by closing a session, that this node was removed.
+    pub(crate) removed_by: BTreeSet<PeerId>,
     pub(crate) join_failures: u32,
     pub(crate) collections: BTreeMap<CollectionName, CollectionSpec>,
     pub(crate) policies: BTreeMap<CollectionName, CollectionPolicy>,
@@ -149,8 +154,11 @@ impl Node {
         };
         let membership = match (snapshot.genesis, snapshot.roster) {
             (Some(genesis), Some(roster)) => {
-                let verified = Membership::verify(genesis, roster).map_err(StateError::Roster)?;
-                Some(Arc::new(verified))
+                let founded = Membership::verify(genesis, roster).map_err(StateError::Roster)?;
+                Some(Arc::new(match &settings.decided {
+                    Some(decided) => founded.under(Roster::clone(decided)),
+                    None => founded,
+                }))
             }
             _ => None,
         };
@@ -184,6 +192,7 @@ impl Node {
             directory: BTreeMap::new(),
             book: snapshot.book,
             joining: snapshot.joining,
+            removed_by: BTreeSet::new(),
             join_failures: 0,
             collections: settings.collections.into_iter().map(|c| (c.name.clone(), c)).collect(),
             policies: snapshot.policies,
@@ -217,6 +226,9 @@ impl Node {
             // The new descriptor's version, before anybody sees it.
             node.persist();
         }
+        if settings.decided.is_none() {
+            node.constituted();
+        }
         node.resume_joining(now);
         node.keep_links(now, true);
         node.set_timer(now.mono + UPKEEP_EVERY, Timer::Upkeep);
@@ -240,6 +252,8 @@ impl Node {
             Input::Response { call, result } => self.response(now, call, result),
             Input::SearchDone { job, result } => self.search_done(now, job, result),
             Input::TermsDone { job, result } => self.terms_done(now, job, result),
+            Input::Decided(roster) => self.decided(now, &roster),
+            Input::Certified => self.notify_all(),
             Input::Tick => self.tick(now),
         }
     }

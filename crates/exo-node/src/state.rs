@@ -1,6 +1,7 @@
 //! What of a node survives a restart, and its one file format.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use exo_crypto::{Signed, Verified, VerifyError};
 use exo_types::limits::{
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::descriptor::MemberDescriptor;
 use crate::invite::InviteBook;
+use crate::node::StateError;
 use crate::policy::CollectionPolicy;
 use crate::roster::{Genesis, Roster, RosterBody};
 use crate::ticket::Ticket;
@@ -35,6 +37,8 @@ pub enum Joining {
     },
     /// The inviter refused, or the membership ended.
     Ended(String),
+    /// The inviter approved; the log that says so is still to be fetched and checked.
+    Following,
 }
 
 /// The durable state as its file holds it.
@@ -85,7 +89,10 @@ pub(crate) struct Membership {
     pub(crate) genesis: Genesis,
     pub(crate) id: FederationId,
     pub(crate) founder: PeerId,
+    /// The last roster that the founder signed.
     pub(crate) signed: Signed<RosterBody>,
+    pub(crate) founding: Arc<RosterBody>,
+    /// The one in force.
     pub(crate) roster: Roster,
 }
 
@@ -117,8 +124,39 @@ impl Membership {
         }
         let roster = Roster::new(&body).map_err(RosterError::Rules)?;
         let founder = genesis.founder.peer_id();
-        Ok(Self { genesis, id, founder, signed, roster })
+        let founding = Arc::new(body.into_inner());
+        Ok(Self { genesis, id, founder, signed, founding, roster })
     }
+
+    /// Whether the members decide together, and the founder no longer alone.
+    pub(crate) fn is_constituted(&self) -> bool {
+        !self.founding.voters.is_empty()
+    }
+
+    /// The same federation under a roster that its log gives.
+    pub(crate) fn under(&self, roster: Roster) -> Self {
+        Self {
+            genesis: self.genesis.clone(),
+            id: self.id,
+            founder: self.founder,
+            signed: self.signed.clone(),
+            founding: Arc::clone(&self.founding),
+            roster,
+        }
+    }
+}
+
+/// The constitution in a saved state, from which its log of decisions is read.
+///
+/// # Errors
+/// [`StateError`] when the state is damaged.
+pub fn constitution(state: &[u8]) -> Result<Option<(FederationId, Arc<RosterBody>)>, StateError> {
+    let snapshot = Snapshot::from_wire(state).map_err(StateError::Codec)?;
+    let (Some(genesis), Some(roster)) = (snapshot.genesis, snapshot.roster) else {
+        return Ok(None);
+    };
+    let membership = Membership::verify(genesis, roster).map_err(StateError::Roster)?;
+    Ok(membership.is_constituted().then_some((membership.id, membership.founding)))
 }
 
 /// Format of the state file.
@@ -221,6 +259,7 @@ mod tests {
         let words = "zoo able about abandon".to_owned();
         check("state-waiting", &joining(Joining::Waiting { ticket: ticket(), words }));
         check("state-ended", &joining(Joining::Ended("rejected".to_owned())));
+        check("state-following", &joining(Joining::Following));
     }
 
     #[test]

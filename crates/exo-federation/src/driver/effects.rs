@@ -36,6 +36,7 @@ impl Core {
                 let core = Arc::clone(self);
                 self.runtime.spawn(async move { core.rekey(fresh) });
             }
+            Effect::Constituted(_) | Effect::Propose(_) | Effect::Lane { .. } | Effect::Behind(_) => {}
             // Dropped unanswered, it resets its stream.
             Effect::Abandon { exchange } => drop(lock(&self.responders).remove(&exchange)),
             Effect::Close { session, reason, drain } => self.close(session, reason, drain),

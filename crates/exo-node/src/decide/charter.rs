@@ -265,6 +265,7 @@ impl Charter {
                 if self.entitled.len() >= VOTERS_MAX {
                     return Err(Void::TooManyVoters);
                 }
+                self.key_apart(peer)?;
                 Ok(quorum.quorum())
             }
             Decision::WithdrawVote(peer) => {
@@ -509,6 +510,13 @@ impl Charter {
         let taken = self.members.values().any(|member| member.cosigner == *key)
             || seated().any(|other| other == *key);
         if taken { Err(Void::KeyTaken) } else { Ok(()) }
+    }
+
+    /// The constitution may have members with one key, who cannot both vote.
+    fn key_apart(&self, peer: &PeerId) -> Result<(), Void> {
+        let key = |peer: &PeerId| self.members.get(peer).map(|member| &member.cosigner);
+        let shared = self.entitled.iter().any(|other| other != peer && key(other) == key(peer));
+        if shared { Err(Void::KeyTaken) } else { Ok(()) }
     }
 
     fn as_voter(&self, peer: &PeerId) -> Option<Voter> {

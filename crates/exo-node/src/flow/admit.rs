@@ -6,7 +6,7 @@ use exo_types::limits::DESCRIPTORS_PER_ANSWER_MAX;
 use exo_types::{Now, PeerId};
 
 use crate::Node;
-use crate::effect::{Event, ExchangeId, SessionId};
+use crate::effect::{Effect, Event, ExchangeId, SessionId};
 use crate::flow::join::JoinHandshake;
 use crate::invite::Joiner;
 use crate::refusal::Refusal;
@@ -40,7 +40,7 @@ impl Node {
     ) -> Result<JoinChallenge, Refusal> {
         let nonce = SasNonce::new(self.random());
         let session = self.sessions.get(&id).ok_or(Refusal::NotMember)?;
-        let membership = self.as_founder().map_err(|_| Refusal::TicketUnknown)?;
+        let membership = self.as_admitter().map_err(|_| Refusal::TicketUnknown)?;
         let peer = session.peer;
         if start.federation != Ticket::tag(&membership.id) {
             return Err(Refusal::WrongFederation);
@@ -77,10 +77,7 @@ impl Node {
         nonce: SasNonce,
     ) {
         let response = match self.check_reveal(now, id, nonce) {
-            Ok(()) => match self.sessions.get(&id).map(|session| session.peer) {
-                Some(peer) => self.join_standing(&peer),
-                None => Response::Refused(Refusal::NotMember),
-            },
+            Ok(()) => return self.join_polled(id, exchange),
             Err(refusal) => Response::Refused(refusal),
         };
         self.respond(exchange, response);
@@ -114,7 +111,11 @@ impl Node {
             return Err(Refusal::JoinFull);
         }
         if auto_approve {
-            self.admit(now, &peer, true).map_err(|_| Refusal::NameTaken)?;
+            let admitted = self.admit(now, &peer, true).map_err(|_| Refusal::NameTaken)?;
+            if let Some(decision) = admitted.decision {
+                self.persist();
+                self.effect(Effect::Propose(Box::new(decision)));
+            }
         } else {
             self.persist();
             self.event(Event::JoinerWaits(peer));
@@ -148,7 +149,14 @@ impl Node {
 
     pub(crate) fn join_polled(&mut self, id: SessionId, exchange: ExchangeId) {
         let response = match self.sessions.get(&id).map(|session| session.peer) {
-            Some(peer) => self.join_standing(&peer),
+            Some(peer) => {
+                let response = self.join_standing(&peer);
+                if matches!(response, Response::JoinApproved(_)) && self.is_constituted() {
+                    // Over it the joiner fetches the log that admits it.
+                    self.effect(Effect::Lane { peer, session: Some(id) });
+                }
+                response
+            }
             None => Response::Refused(Refusal::NotMember),
         };
         self.respond(exchange, response);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use exo_consensus::Quorum;
 use exo_crypto::{CosignerKey, KemEpochKey, KemKeyring, PostQuantumKeypair, Signed, Verified};
 use exo_onion::ReplayCache;
 use exo_types::limits::{DESCRIPTOR_LIFE_MILLIS, DESCRIPTORS_PER_ANSWER_MAX};
@@ -13,8 +14,9 @@ use crate::capability::CapabilitySet;
 use crate::descriptor::MemberDescriptor;
 use crate::effect::{CallFailure, Effect, Event, ExchangeId, SessionId};
 use crate::flow::{CONTROL_TIMEOUT, CallKind};
+use crate::invite::Joiner;
 use crate::refusal::Refusal;
-use crate::roster::{RosterBody, Standing};
+use crate::roster::{Roster, RosterBody, Standing};
 use crate::state::{Joining, Membership, RosterError};
 use crate::wire::{CloseReason, Request, Response, SyncRequest, Synced};
 
@@ -182,7 +184,48 @@ impl Node {
             // With its epoch the peer's tokens have changed: a new one is here before it is needed.
             self.ask_token(id);
         }
+        if self.membership.as_ref().is_some_and(|m| epoch > m.roster.epoch) {
+            self.catch_up(id);
+        } else {
+            self.sync_with(id);
+        }
+    }
+
+    /// The peer of a session is in a later epoch: what made it is fetched, and what goes with it.
+    pub(crate) fn catch_up(&mut self, id: SessionId) {
+        let peer = self.sessions.get(&id).map(|session| session.peer);
+        if let Some(peer) = peer.filter(|_| self.is_constituted()) {
+            self.effect(Effect::Behind(peer));
+        }
         self.sync_with(id);
+    }
+
+    pub(crate) fn is_constituted(&self) -> bool {
+        self.membership.as_ref().is_some_and(|membership| membership.is_constituted())
+    }
+
+    /// The members' decisions have made another roster.
+    pub(crate) fn decided(&mut self, now: Now, roster: &Roster) {
+        let present = self.membership.as_ref().filter(|m| m.is_constituted());
+        let Some(present) = present.filter(|m| roster.epoch >= m.roster.epoch) else { return };
+        let next = present.under(roster.clone());
+        let following = self.joining == Joining::Following;
+        let at = self.effects_len();
+        self.enter(now, next, following);
+        let admitted = |joiner: &&Joiner| self.is_active(&joiner.key.peer_id());
+        let admitted: Vec<Joiner> = self.book.joiners.iter().filter(admitted).cloned().collect();
+        for joiner in &admitted {
+            let peer = joiner.key.peer_id();
+            self.book.take(&peer);
+            self.book.spend(&peer);
+            self.learn_descriptor(now, &joiner.descriptor);
+        }
+        if following && self.is_active(&self.me) {
+            self.admitted(now);
+        }
+        self.persist_before(at);
+        self.notify_all();
+        self.keep_links(now, false);
     }
 
     /// Answers what is newer here than there.
@@ -202,7 +245,7 @@ impl Node {
         };
         let all = self.directory.values().map(|known| &**known).chain([&self.descriptor]);
         let synced = Synced {
-            roster: (membership.roster.epoch > sync.epoch).then(|| membership.signed.clone()),
+            roster: (membership.founding.epoch > sync.epoch).then(|| membership.signed.clone()),
             descriptors: all
                 .filter(newer)
                 .take(DESCRIPTORS_PER_ANSWER_MAX)
@@ -214,7 +257,7 @@ impl Node {
         let behind = sync.epoch > membership.roster.epoch;
         self.respond(exchange, Response::Synced(Box::new(synced)));
         if behind {
-            self.sync_with(session);
+            self.catch_up(session);
         }
     }
 
@@ -266,20 +309,47 @@ impl Node {
         signed: Signed<RosterBody>,
     ) -> Result<bool, RosterError> {
         let Some(present) = &self.membership else { return Ok(false) };
+        if present.is_constituted() {
+            // The founder decides nothing alone any more.
+            return Ok(false);
+        }
         let next = Membership::verify(present.genesis.clone(), signed)?;
         if next.roster.epoch <= present.roster.epoch {
             return Ok(false);
         }
         self.enter(now, next, false);
+        self.constituted();
         Ok(true)
     }
 
-    /// The founder closed a session saying that this node was removed: the roster that says so will
-    /// not come any more, for sessions are for members.
+    /// Says that the members decide together from here on, where they do.
+    pub(crate) fn constituted(&mut self) {
+        let membership = self.membership.as_ref().filter(|m| m.is_constituted());
+        if let Some(founding) = membership.map(|m| Arc::clone(&m.founding)) {
+            self.effect(Effect::Constituted(founding));
+        }
+    }
+
+    /// A member closed a session saying that this node was removed: what says so will not come any
+    /// more, for sessions are for members. The founder is believed as long as it decides alone; then
+    /// so many voters that one of them is correct.
     pub(crate) fn told_removed(&mut self, by: PeerId) {
-        let founder = self.membership.as_ref().map(|membership| membership.founder);
-        if founder == Some(by) && !matches!(self.joining, Joining::Ended(_)) {
-            let reason = "removed from the federation by its founder".to_owned();
+        let Some(membership) = &self.membership else { return };
+        if matches!(self.joining, Joining::Ended(_)) {
+            return;
+        }
+        let (believed, whom) = if membership.is_constituted() {
+            if membership.roster.votes(&by) {
+                self.removed_by.insert(by);
+            }
+            let said = self.removed_by.iter().filter(|peer| membership.roster.votes(peer)).count();
+            let voters = membership.roster.voters().len();
+            (Quorum::of(voters).is_ok_and(|quorum| quorum.is_weak(said)), "by its members")
+        } else {
+            (membership.founder == by, "by its founder")
+        };
+        if believed {
+            let reason = format!("removed from the federation {whom}");
             self.joining = Joining::Ended(reason.clone());
             self.persist();
             self.event(Event::Removed(reason));

@@ -62,7 +62,7 @@ impl Node {
         if self.membership.is_some() && !matches!(self.joining, Joining::Ended(_)) {
             return Err(JoinError::AlreadyMember);
         }
-        if matches!(self.joining, Joining::Waiting { .. }) {
+        if matches!(self.joining, Joining::Waiting { .. } | Joining::Following) {
             return Err(JoinError::InProgress);
         }
         if ticket.expires <= now.wall {
@@ -126,7 +126,7 @@ impl Node {
     fn ticket(&self) -> Option<&Ticket> {
         match &self.joining {
             Joining::Knocking(ticket) | Joining::Waiting { ticket, .. } => Some(ticket),
-            Joining::Idle | Joining::Ended(_) => None,
+            Joining::Idle | Joining::Ended(_) | Joining::Following => None,
         }
     }
 
@@ -252,19 +252,45 @@ impl Node {
             Ok(membership) => membership,
             Err(error) => return self.join_ends(id, &error.to_string()),
         };
-        if membership.roster.standing(&self.me) != Standing::Active {
+        // A founder admits with a roster; members that decide together, with a log of it.
+        let named = membership.roster.standing(&self.me) == Standing::Active;
+        if !named && !membership.is_constituted() {
             return self.join_ends(id, "the roster does not name this node");
         }
-        self.joining = Joining::Idle;
+        let inviter = ticket.inviter;
+        self.joining = if named { Joining::Idle } else { Joining::Following };
         self.set_join_poll(None);
         let at = self.effects_len();
         self.enter(now, membership, true);
         for descriptor in &approved.descriptors {
             self.learn_descriptor(now, descriptor);
         }
+        self.constituted();
         self.persist_before(at);
         self.give_up_all_but(Some(id));
-        self.close(id, CloseReason::Superseded, true);
+        if named {
+            self.close(id, CloseReason::Superseded, true);
+            self.event(Event::Joined);
+        } else {
+            // The founding members may be gone: the log is had from the inviter, too.
+            self.effect(Effect::Lane { peer: inviter, session: Some(id) });
+            self.effect(Effect::Behind(inviter));
+        }
+    }
+
+    /// The log shows that this node was admitted.
+    pub(crate) fn admitted(&mut self, now: Now) {
+        self.joining = Joining::Idle;
+        let over: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.purpose == Purpose::Join && session.dialled)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.close(id, CloseReason::Superseded, true);
+        }
+        self.keep_links(now, true);
         self.event(Event::Joined);
     }
 

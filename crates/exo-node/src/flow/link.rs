@@ -12,6 +12,7 @@ use crate::effect::{CallFailure, CallId, Effect, Event, Purpose, SessionId};
 use crate::flow::{CONTROL_TIMEOUT, CallKind};
 use crate::node::Timer;
 use crate::roster::Standing;
+use crate::state::Joining;
 use crate::token::FederationToken;
 use crate::wire::{CloseReason, Request, Response};
 
@@ -67,7 +68,9 @@ impl Node {
         let Some(membership) = &self.membership else { return };
         let roster = &membership.roster;
         let mut wanted = BTreeSet::new();
-        if roster.standing(&self.me) == Standing::Active {
+        // Who was approved fetches from members what admits it.
+        let following = self.joining == Joining::Following;
+        if following || roster.standing(&self.me) == Standing::Active {
             wanted.extend(roster.active().map(|(peer, _)| *peer).filter(|peer| *peer != self.me));
         }
         let gone: Vec<PeerId> =

@@ -1,17 +1,30 @@
-//! The founder's verbs: found, invite, approve, remove.
+//! The verbs of membership: found, invite, approve, remove. The founder carries them out itself as long
+//! as it decides alone; then they say what is to be proposed.
 
 use std::net::SocketAddr;
 
 use exo_crypto::Signed;
-use exo_types::limits::{INVITE_LIFE_MILLIS_MAX, MEMBERS_MAX, REASON_BYTES_MAX, TOKEN_LIFE_MILLIS};
+use exo_types::limits::{
+    INVITE_LIFE_MILLIS_MAX, MEMBERS_MAX, REASON_BYTES_MAX, TOKEN_LIFE_MILLIS, VOTERS_MIN,
+};
 use exo_types::{Epoch, FederationId, Now, PeerId, Timestamp};
 
 use crate::Node;
+use crate::decide::{Admission, Decision};
 use crate::effect::Event;
 use crate::invite::{Invite, Joiner};
 use crate::roster::{Genesis, Member, RosterBody, Standing};
 use crate::state::{Joining, Membership};
 use crate::ticket::{TICKET_ADDRESSES_MAX, Ticket};
+
+/// A change of membership: made, or still to be decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberChange {
+    /// Whose.
+    pub peer: PeerId,
+    /// What this node is to propose for it; `None` when it is made.
+    pub decision: Option<Decision>,
+}
 
 /// Why a verb of membership was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,9 +35,12 @@ pub enum MembershipError {
     /// The node belongs to a federation, or waits to join one.
     #[error("this node belongs to a federation already, or waits to join one")]
     AlreadyMember,
-    /// Another node founded the federation.
-    #[error("{0} founded this federation and alone admits and removes members")]
-    NotFounder(String),
+    /// Another node founded the federation, and it is too small yet to decide together.
+    #[error("{0} founded this federation and alone admits and removes members until it has {1}")]
+    NotFounder(String, usize),
+    /// The members decide together, and this node has no vote.
+    #[error("this node has no vote: members with one admit and remove")]
+    NoVote,
     /// A bound is reached.
     #[error("there are too many {0}")]
     TooMany(&'static str),
@@ -84,7 +100,7 @@ impl Node {
         if self.membership.is_none() {
             self.found(now)?;
         }
-        let federation = self.as_founder()?.id;
+        let federation = self.as_admitter()?.id;
         if !(1000..=INVITE_LIFE_MILLIS_MAX).contains(&life_millis) {
             return Err(MembershipError::Argument(format!(
                 "an invite lives 1 s to {} days",
@@ -122,16 +138,15 @@ impl Node {
         Ok(())
     }
 
-    /// Admits the joiner whose words these are.
-    pub fn approve(&mut self, now: Now, words: &str) -> Result<PeerId, MembershipError> {
-        self.as_founder()?;
+    /// Admits the joiner whose words these are, or says what is to be decided for that.
+    pub fn approve(&mut self, now: Now, words: &str) -> Result<MemberChange, MembershipError> {
+        self.as_admitter()?;
         let said = words.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ");
         let fits = |joiner: &&Joiner| joiner.words == said && !joiner.rejected;
         let joiner = self.book.joiners.iter().find(fits);
         let peer = joiner.map(|joiner| joiner.key.peer_id());
         let peer = peer.ok_or(MembershipError::NoSuchWords(said))?;
-        self.admit(now, &peer, false)?;
-        Ok(peer)
+        self.admit(now, &peer, false)
     }
 
     /// Turns a joiner away.
@@ -144,11 +159,17 @@ impl Node {
         Ok(())
     }
 
-    /// Removes a member: its sessions close at once and its tokens die with the epoch.
-    pub fn revoke(&mut self, now: Now, peer: &PeerId, reason: &str) -> Result<(), MembershipError> {
-        let membership = self.as_founder()?;
+    /// Removes a member, or says what is to be decided for that: its sessions close at once and its
+    /// tokens die with the epoch.
+    pub fn revoke(
+        &mut self,
+        now: Now,
+        peer: &PeerId,
+        reason: &str,
+    ) -> Result<MemberChange, MembershipError> {
+        let membership = self.as_admitter()?;
         if *peer == self.me {
-            return Err(MembershipError::Argument("the founder cannot remove itself".to_owned()));
+            return Err(MembershipError::Argument("a node cannot remove itself".to_owned()));
         }
         if reason.len() > REASON_BYTES_MAX {
             return Err(MembershipError::Argument(format!(
@@ -158,12 +179,17 @@ impl Node {
         if membership.roster.standing(peer) != Standing::Active {
             return Err(MembershipError::NoSuchPeer(peer.to_string()));
         }
+        if membership.is_constituted() {
+            let decision = Decision::Revoke { peer: *peer, reason: reason.to_owned() };
+            return Ok(MemberChange { peer: *peer, decision: Some(decision) });
+        }
         self.change_roster(now, |members, epoch| {
             for member in members.iter_mut().filter(|member| member.key.peer_id() == *peer) {
                 member.revoked = Some(reason.to_owned());
                 member.since = epoch;
             }
-        })
+        })?;
+        Ok(MemberChange { peer: *peer, decision: None })
     }
 
     /// Makes every token of a member worthless here at once; it gets new ones as long as it is a
@@ -180,14 +206,14 @@ impl Node {
         }
     }
 
-    /// Admits a waiting joiner.
+    /// Admits a waiting joiner, or says what is to be decided for that.
     pub(crate) fn admit(
         &mut self,
         now: Now,
         peer: &PeerId,
         unverified: bool,
-    ) -> Result<(), MembershipError> {
-        let membership = self.as_founder()?;
+    ) -> Result<MemberChange, MembershipError> {
+        let membership = self.as_admitter()?;
         let joiner = self.book.joiner(peer).filter(|joiner| !joiner.rejected).cloned();
         let joiner = joiner.ok_or_else(|| MembershipError::NoSuchPeer(peer.to_string()))?;
         if membership.roster.name_taken(&joiner.name, peer) {
@@ -199,13 +225,19 @@ impl Node {
         // It was checked when it came.
         let described = joiner.descriptor.claimed();
         let described = described.map_err(|_| MembershipError::NoSuchPeer(peer.to_string()))?;
+        let (key, cosigner) = (joiner.key.clone(), described.cosigner.clone());
+        if membership.is_constituted() {
+            let admission = Admission { key, cosigner, name: joiner.name, unverified };
+            let decision = Some(Decision::Admit(Box::new(admission)));
+            return Ok(MemberChange { peer: *peer, decision });
+        }
         self.book.take(peer);
         self.book.spend(peer);
         self.change_roster(now, |members, epoch| {
-            members.retain(|member| member.key != joiner.key);
+            members.retain(|member| member.key != key);
             members.push(Member {
-                key: joiner.key.clone(),
-                cosigner: described.cosigner.clone(),
+                key,
+                cosigner,
                 name: joiner.name.clone(),
                 unverified,
                 since: epoch,
@@ -215,16 +247,30 @@ impl Node {
         self.learn_descriptor(now, &joiner.descriptor);
         self.persist();
         self.keep_links(now, false);
-        Ok(())
+        Ok(MemberChange { peer: *peer, decision: None })
     }
 
-    pub(crate) fn as_founder(&self) -> Result<&Membership, MembershipError> {
+    /// Who admits and removes: the founder, and once the members decide together whoever has a vote.
+    pub(crate) fn as_admitter(&self) -> Result<&Membership, MembershipError> {
+        let membership = self.membership.as_ref().ok_or(MembershipError::NotAMember)?;
+        if !membership.is_constituted() {
+            return self.as_founder();
+        }
+        if membership.roster.votes(&self.me) {
+            Ok(membership)
+        } else {
+            Err(MembershipError::NoVote)
+        }
+    }
+
+    fn as_founder(&self) -> Result<&Membership, MembershipError> {
         let membership = self.membership.as_ref().ok_or(MembershipError::NotAMember)?;
         if membership.founder == self.me {
             return Ok(membership);
         }
         let name = membership.roster.member(&membership.founder).map(|m| m.name.to_string());
-        Err(MembershipError::NotFounder(name.unwrap_or_else(|| membership.founder.short())))
+        let name = name.unwrap_or_else(|| membership.founder.short());
+        Err(MembershipError::NotFounder(name, VOTERS_MIN))
     }
 
     fn change_roster(
@@ -249,13 +295,21 @@ impl Node {
         members: Vec<Member>,
     ) -> Result<(), MembershipError> {
         let signing = |error: &dyn std::fmt::Display| MembershipError::Signing(error.to_string());
-        let body = RosterBody { federation: genesis.id(), epoch, members, voters: Vec::new() };
+        // The first roster of enough members is the last one that their founder signs.
+        let active = members.iter().filter(|member| member.revoked.is_none());
+        let mut voters: Vec<PeerId> = active.map(|member| member.key.peer_id()).collect();
+        voters.sort_unstable();
+        if voters.len() < self.founding_voters {
+            voters.clear();
+        }
+        let body = RosterBody { federation: genesis.id(), epoch, members, voters };
         let signed = Signed::sign(body, &self.keypair).map_err(|error| signing(&error))?;
         let next =
             Membership::verify(genesis, signed.into_signed()).map_err(|error| signing(&error))?;
         // Durable first: what a member was told is never taken back by a crash.
         let at = self.effects_len();
         self.enter(now, next, false);
+        self.constituted();
         self.persist_before(at);
         self.event(Event::RosterSigned(epoch));
         self.notify_all();

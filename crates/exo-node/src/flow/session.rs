@@ -174,7 +174,7 @@ impl Node {
                 let newer = self.membership.as_ref().is_some_and(|m| hello.epoch > m.roster.epoch);
                 self.respond(exchange, Response::Welcome(Box::new(welcome)));
                 if newer {
-                    self.sync_with(id);
+                    self.catch_up(id);
                 }
             }
             Err(refusal) => self.respond(exchange, Response::Refused(refusal)),
@@ -260,7 +260,11 @@ impl Node {
         }
         self.take_token(id, peer, token);
         self.adopt(now, id);
-        self.sync_with(id);
+        if self.membership.as_ref().is_some_and(|m| welcome.epoch > m.roster.epoch) {
+            self.catch_up(id);
+        } else {
+            self.sync_with(id);
+        }
     }
 
     fn hello_refused(&mut self, now: Now, id: SessionId, peer: PeerId, refusal: Refusal) {
@@ -302,6 +306,7 @@ impl Node {
         }
         if stays {
             let fresh = self.by_peer.insert(peer, id).is_none();
+            self.effect(Effect::Lane { peer, session: Some(id) });
             self.link_up(peer);
             if fresh {
                 self.event(Event::PeerActive(peer));
@@ -316,9 +321,8 @@ impl Node {
             && !session.closing
         {
             session.closing = true;
-            if self.by_peer.get(&session.peer) == Some(&id) {
-                self.by_peer.remove(&session.peer);
-            }
+            let peer = session.peer;
+            self.out_of_use(peer, id);
             self.effect(Effect::Close { session: id, reason, drain });
         }
     }
@@ -327,10 +331,16 @@ impl Node {
     pub(crate) fn cut(&mut self, id: SessionId, reason: CloseReason) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.closing = true;
-            if self.by_peer.get(&session.peer) == Some(&id) {
-                self.by_peer.remove(&session.peer);
-            }
+            let peer = session.peer;
+            self.out_of_use(peer, id);
             self.effect(Effect::Close { session: id, reason, drain: false });
+        }
+    }
+
+    fn out_of_use(&mut self, peer: PeerId, id: SessionId) {
+        if self.by_peer.get(&peer) == Some(&id) {
+            self.by_peer.remove(&peer);
+            self.effect(Effect::Lane { peer, session: None });
         }
     }
 
@@ -347,9 +357,7 @@ impl Node {
         self.forget_timer(session.opened + OPENING, Timer::SessionOpening(id));
         let lost: Vec<_> =
             self.calls.iter().filter(|(_, (of, _))| *of == id).map(|(call, _)| *call).collect();
-        if self.by_peer.get(&peer) == Some(&id) {
-            self.by_peer.remove(&peer);
-        }
+        self.out_of_use(peer, id);
         if reason == Some(CloseReason::Revoked) {
             self.told_removed(peer);
         }
@@ -416,6 +424,7 @@ mod tests {
                 onion: OnionPolicy::default(),
                 collections: Vec::new(),
                 state: None,
+                decided: None,
                 entropy: Box::new(|bytes| bytes.fill(7)),
             },
         )

@@ -20,6 +20,8 @@ pub struct FederationView {
     pub founder_name: NodeName,
     /// Whether this node is the founder.
     pub is_founder: bool,
+    /// Members with a vote, by id; none as long as the founder decides alone.
+    pub voters: Vec<PeerId>,
     /// The membership epoch.
     pub epoch: Epoch,
     /// Active members, this node included.
@@ -76,6 +78,8 @@ pub enum JoinStatus {
         /// Four words, to be read to the inviter.
         words: String,
     },
+    /// Approved; the log of decisions that admits this node is being fetched and checked.
+    Following,
     /// This node is a member.
     Member,
     /// The inviter refused, or the membership ended.
@@ -130,6 +134,7 @@ impl Node {
             founder: membership.founder,
             founder_name: founder.name.clone(),
             is_founder: membership.founder == self.me,
+            voters: membership.roster.voters().iter().copied().collect(),
             epoch: membership.roster.epoch,
             members: membership.roster.active().count(),
         })
@@ -143,6 +148,7 @@ impl Node {
             Joining::Ended(reason) => JoinStatus::Refused { reason: reason.clone() },
             Joining::Idle if self.membership.is_some() => JoinStatus::Member,
             Joining::Idle => JoinStatus::Idle,
+            Joining::Following => JoinStatus::Following,
         }
     }
 

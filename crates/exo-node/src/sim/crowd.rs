@@ -308,6 +308,10 @@ impl Crowd {
             | Effect::Terms { .. }
             | Effect::Progress { .. }
             | Effect::PingDone { .. }
+            | Effect::Constituted(_)
+            | Effect::Propose(_)
+            | Effect::Lane { .. }
+            | Effect::Behind(_)
             | Effect::Event(_) => {}
         }
         Ok(())
@@ -417,6 +421,7 @@ fn node(at: usize, keypair: &Arc<PostQuantumKeypair>, mut rng: Rng) -> Result<No
             embedder: String::new(),
         }],
         state: None,
+        decided: None,
         entropy: Box::new(move |bytes| rng.fill(bytes)),
     };
     Node::new(clock(Duration::ZERO), settings).map_err(bad)

@@ -127,7 +127,7 @@ impl Data {
         if fitting.is_empty() && !readable.is_empty() {
             return None;
         }
-        if readable.is_empty() && matches!(asker, Reader::Unknown) && self.denies_unknown(spec) {
+        if self.denies(asker, spec) {
             return None;
         }
         let legs = fitting.into_iter().flat_map(|collection| {
@@ -158,7 +158,11 @@ impl Data {
         sum
     }
 
-    fn denies_unknown(&self, spec: &QuerySpec) -> bool {
+    /// Whether it neither counts nor answers, because it would for a member that says its name.
+    pub(crate) fn denies(&self, asker: Reader<'_>, spec: &QuerySpec) -> bool {
+        if !matches!(asker, Reader::Unknown) || self.readable(asker, spec).next().is_some() {
+            return false;
+        }
         let wanted = |c: &&Collection| spec.collection.as_ref().is_none_or(|w| *w == c.spec.name);
         let open = |c: &Collection| c.policy.readers == Readers::Members && !c.policy.anonymous;
         self.0.iter().filter(wanted).any(open)

@@ -96,7 +96,12 @@ impl World {
             }
             Effect::Progress { query, report } => self.checker.progress(h, query, &report)?,
             Effect::QueryDone { query, result } => return self.query_done(h, query, &result),
-            Effect::PingDone { .. } | Effect::Event(_) => {}
+            Effect::PingDone { .. }
+            | Effect::Event(_)
+            | Effect::Constituted(_)
+            | Effect::Propose(_)
+            | Effect::Lane { .. }
+            | Effect::Behind(_) => {}
         }
         Ok(())
     }
@@ -258,6 +263,10 @@ fn name(effect: &Effect) -> &'static str {
         Effect::QueryDone { .. } => "ends a query",
         Effect::PingDone { .. } => "ends a ping",
         Effect::Event(_) => "tells",
+        Effect::Constituted(_) => "begins to decide",
+        Effect::Propose(_) => "proposes",
+        Effect::Lane { .. } => "names a lane",
+        Effect::Behind(_) => "is behind",
     }
 }
 

@@ -187,9 +187,12 @@ impl World {
         for source in self.hosts.iter().filter(|host| host.belongs()) {
             let own = source.peer == asker;
             let by = reader(spec, &source.peer, &asker);
-            // Others are asked whatever they hold; a node does not ask itself for nothing.
-            searched |=
-                !own || source.data.answer(by, spec, None).is_some_and(|legs| !legs.is_empty());
+            // Others are asked whatever they hold, unless they declined to count; a node does not ask
+            // itself for nothing.
+            searched |= match own {
+                true => source.data.answer(by, spec, None).is_some_and(|legs| !legs.is_empty()),
+                false => !source.data.denies(by, spec),
+            };
             sum.add(&source.data.counts(by, spec));
         }
         searched.then_some(sum)

@@ -169,6 +169,7 @@ impl Host {
             onion: OnionPolicy::default(),
             collections: self.data.specs(),
             state: self.disk.state.clone(),
+            decided: None,
             entropy: Box::new(move |bytes| entropy.fill(bytes)),
         };
         let node = Node::new(self.clocks.at(now), settings)

@@ -60,7 +60,7 @@ impl World {
                 if self.rng.chance(10) { self.invite_and_join(h) } else { Ok(()) }
             }
             JoinStatus::Pending { words } => self.compare_words(h, &words),
-            JoinStatus::Member => Ok(()),
+            JoinStatus::Following | JoinStatus::Member => Ok(()),
         }
     }
 
@@ -118,7 +118,7 @@ impl World {
         }
         self.checker.invited(h);
         if let Some(Ok(approved)) = self.drive(FOUNDER, |node, now| node.approve(now, words))? {
-            if approved != peer {
+            if approved.peer != peer {
                 return Err(Violation(format!("n{h}'s words approved another joiner")));
             }
             self.stats.admissions += 1;

@@ -224,5 +224,7 @@ fn kind(input: &Input) -> u64 {
         Input::SearchDone { .. } => 7,
         Input::TermsDone { .. } => 8,
         Input::Tick => 9,
+        Input::Decided(_) => 10,
+        Input::Certified => 11,
     }
 }

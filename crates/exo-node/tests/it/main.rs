@@ -3,6 +3,7 @@
 mod abuse;
 mod codec;
 mod crowd;
+mod decide;
 mod frozen;
 mod joining;
 mod onion;

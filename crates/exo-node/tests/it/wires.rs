@@ -187,6 +187,7 @@ impl Wires {
             onion: host.onion.clone(),
             collections: vec![collection()],
             state: host.disk.clone(),
+            decided: None,
             entropy: Box::new(move |bytes| {
                 for byte in bytes {
                     drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -279,7 +280,12 @@ impl Wires {
             Effect::Terms { job, .. } => self.pending.push_back(Pending::Terms { at, job }),
             Effect::QueryDone { result, .. } => self.hosts[at].done.push(*result),
             Effect::Event(event) => self.hosts[at].events.push(event),
-            Effect::Progress { .. } | Effect::PingDone { .. } => {}
+            Effect::Progress { .. }
+            | Effect::PingDone { .. }
+            | Effect::Constituted(_)
+            | Effect::Propose(_)
+            | Effect::Lane { .. }
+            | Effect::Behind(_) => {}
         }
     }
 
