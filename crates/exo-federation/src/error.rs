@@ -115,9 +115,6 @@ codes! {
     InsufficientPeers = "insufficient-peers", false,
         "The federation does not decide by consensus yet: it takes four voters, so that one may fail.",
         "Admit more members; with the number in `founding_voters` of the founder's configuration, which is four unless set, they begin to decide together.";
-    NoVote = "no-vote", false,
-        "This node has no vote: only voters propose.",
-        "Ask a member that votes (`exo status` shows them) to propose it, or to give this node a vote.";
     NoQuorum = "no-quorum", true,
         "Too few voters took part in time. Nothing is claimed: what was proposed may still be committed later.",
         "See which voters are active with `exo status`; look for the proposal with `exo commit list` before it is proposed again.";

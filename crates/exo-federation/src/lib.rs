@@ -76,6 +76,7 @@
 
 pub mod config;
 mod convert;
+pub mod decisions;
 pub mod driver;
 pub mod error;
 mod join;
@@ -85,6 +86,10 @@ mod query;
 pub mod view;
 
 pub use config::{Config, OnionConfig};
+pub use decisions::{
+    ConsensusRole, ConsensusView, DecisionEvent, DecisionKind, DecisionOutcome, DecisionPage,
+    DecisionView, Joiner, Proposal, Rules, StateUpdate, Void, VoterView,
+};
 pub use driver::net::EncryptedChannel;
 pub use error::{ErrorCode, FederationError};
 pub use join::join_federation;
