@@ -5,12 +5,15 @@
 //! - `store`: the data directory: keys, state, lock.
 //! - `core`: the one [`Node`](exo_node::Node), its lock, its timer.
 //! - `effects`: carrying out what the node wants.
+//! - `journal`: what a replica of the commit protocol keeps on the disk.
 //! - `peer`: dialling, accepting and serving connections.
 //! - `search`: running searches in the substrate.
 
 pub(crate) mod clock;
 pub(crate) mod core;
 mod effects;
+#[expect(dead_code, reason = "the host that uses it is being built")]
+mod journal;
 pub mod net;
 mod peer;
 mod search;
