@@ -18,7 +18,8 @@
 //! # Not provided
 //! A member that is asked directly learns who asks and what. A member that answers may withhold or
 //! invent records. Who watches all links, or is the first relay and the target at once, finds out who
-//! asks by comparing times. The founder alone decides who is a member.
+//! asks by comparing times. While a federation has fewer members than decide together ([`decide`]), its
+//! founder alone decides who is one.
 
 pub mod capability;
 pub mod decide;
@@ -42,7 +43,7 @@ mod trim;
 pub mod wire;
 
 pub use flow::join::JoinError;
-pub use flow::membership::MembershipError;
+pub use flow::membership::{MemberChange, MembershipError};
 pub use flow::query::QueryError;
 pub use flow::show::{FederationView, JoinStatus, Load, PeerState, PeerView};
 pub use node::{Entropy, Node, Settings, StateError};

@@ -128,7 +128,7 @@ fn only_the_relays_that_bring_the_packets_hear_that_somebody_asks() {
         wires.pending.iter().filter_map(to).collect()
     };
     ask(&mut wires, 0, relayed(vector(), 1));
-    assert_eq!(pings(&wires), [], "there is no relay");
+    assert!(pings(&wires).is_empty(), "there is no relay");
     wires.run();
     ask(&mut wires, 0, relayed(vector(), 3));
     let probed = pings(&wires);

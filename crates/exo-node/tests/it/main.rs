@@ -2,6 +2,7 @@
 
 mod abuse;
 mod codec;
+mod constitution;
 mod crowd;
 mod decide;
 mod frozen;

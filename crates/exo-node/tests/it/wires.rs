@@ -1,16 +1,18 @@
 //! A few nodes on wires held in hand: nothing arrives before the test lets it, and every effect can
 //! be looked at. For single flows; whole federations are simulated.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use exo_crypto::{KemKeyring, PostQuantumKeypair};
+use exo_node::decide::Decision;
 use exo_node::effect::{
     CallFailure, CallId, Effect, Event, ExchangeId, Input, JobId, Purpose, SessionId,
 };
 use exo_node::policy::OnionPolicy;
+use exo_node::roster::{Roster, RosterBody};
 use exo_node::ticket::Ticket;
 use exo_node::wire::{CloseReason, Request, Response};
 use exo_node::{Node, Settings};
@@ -71,6 +73,11 @@ pub(crate) struct Host {
     pub(crate) done: Vec<exo_types::FederatedResult>,
     pub(crate) host_name: String,
     pub(crate) onion: OnionPolicy,
+    /// The constitution it was told of, and what it proposed since.
+    pub(crate) founding: Option<Arc<RosterBody>>,
+    pub(crate) proposed: Vec<Decision>,
+    pub(crate) lanes: BTreeMap<PeerId, Option<SessionId>>,
+    pub(crate) behind: Vec<PeerId>,
     salt: u8,
 }
 
@@ -86,6 +93,8 @@ pub(crate) struct Wires {
     pub(crate) now: Duration,
     /// How far every wall clock has been set back, milliseconds.
     pub(crate) back: u64,
+    /// With how many members a federation decides together.
+    founding_voters: usize,
     conns: Vec<Conn>,
     exchanges: Vec<(usize, ExchangeId, usize, CallId)>,
     next: u64,
@@ -98,6 +107,15 @@ impl Wires {
 
     /// As [`new`](Self::new), each node with a policy of its own for onion packets.
     pub(crate) fn with(count: usize, onion: impl Fn(usize) -> OnionPolicy) -> Self {
+        Self::build(count, usize::MAX, onion)
+    }
+
+    /// Nodes that decide together once they are so many.
+    pub(crate) fn deciding(count: usize, founding_voters: usize) -> Self {
+        Self::build(count, founding_voters, |_| OnionPolicy::default())
+    }
+
+    fn build(count: usize, founding_voters: usize, onion: impl Fn(usize) -> OnionPolicy) -> Self {
         let host = |seed: usize| Host {
             node: None,
             keypair: Arc::new(
@@ -109,6 +127,10 @@ impl Wires {
             done: Vec::new(),
             host_name: format!("10.0.0.{seed}"),
             onion: onion(seed),
+            founding: None,
+            proposed: Vec::new(),
+            lanes: BTreeMap::new(),
+            behind: Vec::new(),
             salt: 0,
         };
         let mut wires = Self {
@@ -116,6 +138,7 @@ impl Wires {
             pending: VecDeque::new(),
             now: Duration::from_secs(1),
             back: 0,
+            founding_voters,
             conns: Vec::new(),
             exchanges: Vec::new(),
             next: 0,
@@ -168,6 +191,15 @@ impl Wires {
 
     /// Starts a node from its disk.
     pub(crate) fn start(&mut self, at: usize) {
+        self.start_with(at, None);
+    }
+
+    /// Starts a node from its disk and from the roster of its log.
+    pub(crate) fn start_decided(&mut self, at: usize, decided: Arc<Roster>) {
+        self.start_with(at, Some(decided));
+    }
+
+    fn start_with(&mut self, at: usize, decided: Option<Arc<Roster>>) {
         let keyring = KemKeyring::generate(self.clock().wall).expect("keys");
         let host = &mut self.hosts[at];
         host.salt += 1;
@@ -181,13 +213,13 @@ impl Wires {
                 .expect("a key")
                 .public()
                 .clone(),
-            founding_voters: usize::MAX,
+            founding_voters: self.founding_voters,
             keyring,
             replays: ReplayCache::new(),
             onion: host.onion.clone(),
             collections: vec![collection()],
             state: host.disk.clone(),
-            decided: None,
+            decided,
             entropy: Box::new(move |bytes| {
                 for byte in bytes {
                     drawn = drawn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -280,12 +312,13 @@ impl Wires {
             Effect::Terms { job, .. } => self.pending.push_back(Pending::Terms { at, job }),
             Effect::QueryDone { result, .. } => self.hosts[at].done.push(*result),
             Effect::Event(event) => self.hosts[at].events.push(event),
-            Effect::Progress { .. }
-            | Effect::PingDone { .. }
-            | Effect::Constituted(_)
-            | Effect::Propose(_)
-            | Effect::Lane { .. }
-            | Effect::Behind(_) => {}
+            Effect::Progress { .. } | Effect::PingDone { .. } => {}
+            Effect::Constituted(founding) => self.hosts[at].founding = Some(founding),
+            Effect::Propose(decision) => self.hosts[at].proposed.push(*decision),
+            Effect::Lane { peer, session } => {
+                self.hosts[at].lanes.insert(peer, session);
+            }
+            Effect::Behind(peer) => self.hosts[at].behind.push(peer),
         }
     }
 
