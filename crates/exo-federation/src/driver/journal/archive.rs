@@ -64,7 +64,7 @@ impl Archive {
         self.state().index.size()
     }
 
-    /// The newest certificate of the journal.
+    /// The newest certificate. It may be ahead of the log while that is fetched from others.
     pub(crate) fn latest(&self) -> Option<Arc<Certificate>> {
         self.state().latest.clone()
     }
@@ -279,20 +279,17 @@ impl Archive {
         let latest = read_latest(disk, dir)?;
         let certified = latest.as_ref().map(|of| (of.size, TreeHash::new(of.root.0)));
         let certified = certified.filter(|(size, _)| *size > known.size);
-        let until = certified.map_or(known.size, |(size, _)| size);
-        let index = batches.walk(until)?;
+        let index = batches.walk(certified.map_or(known.size, |(size, _)| size))?;
         let lost = batches.damaged(index.end(), "a batch is lost that was on the disk");
         let state = State { index, edge: Edge::default(), ends: ends_index, latest };
         let tiles = TileFiles::new(dir, disk.clone());
         let state = RwLock::new(state);
         let shared = Shared { batches, ends, tiles, state, writing_tiles: Mutex::new(()) };
         let archive = Self { shared: Arc::new(shared) };
-        if let Some((size, root)) = certified
-            && archive.take(size, root).is_ok_and(|taken| taken)
-        {
-            return Ok(archive);
-        }
-        if archive.take(known.size, known.root)? { Ok(archive) } else { Err(lost) }
+        // A certificate is written after the batches it covers: if it says more than the journal, which
+        // then is lost or goes through the log again, they are there.
+        let (size, root) = certified.unwrap_or((known.size, known.root));
+        if archive.take(size, root)? { Ok(archive) } else { Err(lost) }
     }
 
     /// Takes the log of a size and root to be the whole; `false` when it is shorter, or has no batch
@@ -402,7 +399,8 @@ impl Archive {
     pub(super) fn sync(&self, disk: &Disk, dir: &Path) -> Result<u64, JournalError> {
         self.shared.batches.sync()?;
         self.shared.ends.sync()?;
-        if let Some(latest) = self.latest() {
+        // One that is ahead of the log would say that more is on the disk than is.
+        if let Some(latest) = self.latest().filter(|latest| latest.size <= self.size()) {
             write_latest(disk, dir, &latest)?;
             disk.sync_dir(dir)?;
         }

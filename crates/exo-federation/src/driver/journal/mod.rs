@@ -62,7 +62,8 @@ pub(crate) struct Opened {
     pub(crate) journal: Journal,
     /// The log.
     pub(crate) archive: Archive,
-    /// What is left of the journal, in order: all of it is durable. Empty when there is none.
+    /// What is left of the journal, in order: all of it is durable. Empty when there is none: in the
+    /// directory of a replica that has been started before it is lost.
     pub(crate) records: Vec<Record>,
     /// What a crash had left unfinished and was put right.
     pub(crate) repaired: Option<String>,
@@ -177,9 +178,12 @@ impl Journal {
     pub(crate) fn rotate(&mut self, number: u64, records: &[Record]) -> Result<(), JournalError> {
         self.unless_failed(|journal| {
             let size = journal.position;
-            match records.first() {
-                Some(Record::Base(base)) if base.size == size => {}
-                _ => return Err(JournalError::OtherBase { size }),
+            let Some(Record::Base(base)) = records.first().filter(|first| begins_at(first, size))
+            else {
+                return Err(JournalError::OtherBase { size });
+            };
+            if let Some(certificate) = &base.certificate {
+                journal.archive.begins_with(certificate);
             }
             let ends = journal.archive.sync(&journal.disk, &log_dir(&journal.dir))?;
             let next = journal.segment.number() + 1;
@@ -230,6 +234,10 @@ impl Journal {
         self.failed = done.is_err();
         done
     }
+}
+
+fn begins_at(record: &Record, size: u64) -> bool {
+    matches!(record, Record::Base(base) if base.size == size)
 }
 
 /// What a journal says of the log at its beginning.

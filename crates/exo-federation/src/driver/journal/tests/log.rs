@@ -243,3 +243,67 @@ fn the_log_holds_no_batch_that_the_journal_does_not_vouch_for() {
     assert!(!records.iter().any(|record| matches!(record, Record::Append(_))));
     assert_eq!(archive.size(), size);
 }
+
+#[test]
+fn files_of_any_content_are_opened_or_refused() {
+    let dir = directory();
+    let mut script = rotated(dir.path(), 600, 30);
+    let mut journal = Journal::open(dir.path()).expect("opens").journal;
+    journal.append(&script.end_epoch()).expect("writes");
+    journal.append(&script.group(9)).expect("writes");
+    journal.sync().expect("syncs");
+    drop(journal);
+    let names =
+        ["journal/journal-00000002", "log/batches", "log/ends", "log/latest", "log/tile/0/000"];
+    let files: Vec<_> = names.iter().map(|name| dir.path().join(name)).collect();
+    let contents: Vec<_> = files.iter().map(|file| fs::read(file).expect("reads")).collect();
+    let mut rng = Rng(31);
+    let mut opened = 0;
+    for _ in 0..400 {
+        for (file, content) in files.iter().zip(&contents) {
+            fs::write(file, content).expect("writes");
+        }
+        let which = rng.below(files.len() as u64) as usize;
+        let mut bytes = contents[which].clone();
+        let used = bytes.iter().rposition(|byte| *byte != 0).expect("some") as u64 + 1;
+        let from = rng.below(used) as usize;
+        let len = 1 + rng.below(100) as usize;
+        match rng.below(4) {
+            0 => bytes.truncate(from),
+            1 => bytes[from..].iter_mut().take(len).for_each(|byte| *byte = rng.below(256) as u8),
+            2 => bytes.copy_within(0..len.min(from), from - len.min(from)),
+            _ => drop(bytes.splice(from..from, (0..len).map(|at| at as u8))),
+        }
+        fs::write(&files[which], &bytes).expect("writes");
+        match Journal::open(dir.path()) {
+            Ok(Opened { archive, records, .. }) => {
+                opened += 1;
+                assert_eq!(records, script.records()[..records.len()]);
+                let size = archive.size();
+                assert_eq!(archive.root(size), root_at(size, script.tree()).ok());
+                if let Ok(batches) = archive.batches(0, 1000) {
+                    assert_eq!(batches, script.batches()[..batches.len()]);
+                }
+                for epoch in 0..3 {
+                    let end = archive.end_of(exo_types::Epoch(epoch));
+                    assert!(end.is_none() || end.as_ref() == script.ends().values().next());
+                }
+            }
+            Err(JournalError::Damaged { .. }) => {}
+            Err(error) => panic!("{}: {error}", files[which].display()),
+        }
+    }
+    assert!(opened > 50, "{opened} were opened");
+}
+
+#[test]
+fn a_log_without_its_journal_is_refused_when_what_is_certified_is_damaged() {
+    let dir = directory();
+    rotated(dir.path(), 300, 32);
+    Journal::set_aside(dir.path(), Part::Journal).expect("moves");
+    let (file, bytes) = batches(dir.path());
+    fs::write(&file, &bytes[..bytes.len() - 64]).expect("writes");
+    let opened = Journal::open(dir.path());
+    assert!(matches!(opened, Err(JournalError::Damaged { part: Part::Log, .. })), "{opened:?}");
+    assert_eq!(batches(dir.path()).1.len(), bytes.len() - 64, "nothing was cut off");
+}
