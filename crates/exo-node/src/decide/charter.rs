@@ -12,10 +12,11 @@ use exo_consensus::{
 };
 use exo_crypto::CosignerKey;
 use exo_types::limits::{MEMBERS_MAX, VOTERS_MAX, VOTERS_MIN};
-use exo_types::{CodecError, Epoch, NodeName, PeerId, Sequence, Wire};
+use exo_types::{CodecError, Epoch, NodeName, PeerId, Wire};
 
 use super::decision::{Admission, Decision, Kind, Rules};
 use super::keys::{cosigner_key, voter};
+use super::outcome::{Decided, Outcome, Void};
 use super::wishes::{Wish, Wishes};
 use crate::roster::{Member, Roster, RosterBody, Standing};
 
@@ -32,6 +33,9 @@ pub struct Charter {
     /// The epoch of consensus after the last batch, and who has a seat in it.
     term: Epoch,
     seats: Arc<Voters>,
+    /// Somebody was removed in this epoch of consensus who may get a seat yet: a change of seats that
+    /// was wished for before cannot be called back.
+    late: bool,
 }
 
 /// Why a roster is no constitution.
@@ -52,128 +56,6 @@ pub enum CharterError {
     /// The voters are too few or too many.
     #[error(transparent)]
     Voters(VotersError),
-}
-
-/// What became of an update of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// It stands in the log, which is all that it takes.
-    Recorded,
-    /// It waits for more voters to propose the same.
-    Wished {
-        /// How many have.
-        have: u8,
-        /// How many it takes.
-        need: u8,
-    },
-    /// It has taken effect.
-    Effective,
-    /// It does nothing.
-    Void(Void),
-}
-
-/// Why an update does nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-pub enum Void {
-    /// Bytes that are no decision, or one out of its bounds.
-    #[error("it is no decision")]
-    NotADecision,
-    /// Who proposes it has no seat or is no member any more.
-    #[error("its proposer has no vote")]
-    NoVote,
-    /// It is about somebody who never was a member.
-    #[error("there is no such member")]
-    NoSuchMember,
-    /// It is about somebody who is a member already.
-    #[error("that is a member already")]
-    AlreadyMember,
-    /// It is about somebody who was removed, which is for ever.
-    #[error("that member was removed")]
-    Revoked,
-    /// An active member has the name.
-    #[error("an active member has the name")]
-    NameTaken,
-    /// A member or a voter has, or had, the cosigner key.
-    #[error("the cosigner key is another member's")]
-    KeyTaken,
-    /// There are as many members, present and past, as there may be.
-    #[error("there are too many members")]
-    TooManyMembers,
-    /// The member has a vote already.
-    #[error("the member has a vote already")]
-    HasVote,
-    /// The member has no vote.
-    #[error("the member has no vote")]
-    HasNoVote,
-    /// Those who remain could not decide anything.
-    #[error("too few voters would be left")]
-    TooFewVoters,
-    /// As many vote as may.
-    #[error("there are too many voters")]
-    TooManyVoters,
-    /// It changes nothing.
-    #[error("it is so already")]
-    Unchanged,
-    /// The number of changes is exhausted.
-    #[error("there were too many changes of membership")]
-    TooManyChanges,
-}
-
-impl Void {
-    /// Every reason.
-    pub const ALL: [Self; 14] = [
-        Self::NotADecision,
-        Self::NoVote,
-        Self::NoSuchMember,
-        Self::AlreadyMember,
-        Self::Revoked,
-        Self::NameTaken,
-        Self::KeyTaken,
-        Self::TooManyMembers,
-        Self::HasVote,
-        Self::HasNoVote,
-        Self::TooFewVoters,
-        Self::TooManyVoters,
-        Self::Unchanged,
-        Self::TooManyChanges,
-    ];
-
-    /// The reason in one word that never changes.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::NotADecision => "not-a-decision",
-            Self::NoVote => "no-vote",
-            Self::NoSuchMember => "no-such-member",
-            Self::AlreadyMember => "already-member",
-            Self::Revoked => "revoked",
-            Self::NameTaken => "name-taken",
-            Self::KeyTaken => "key-taken",
-            Self::TooManyMembers => "too-many-members",
-            Self::HasVote => "has-vote",
-            Self::HasNoVote => "has-no-vote",
-            Self::TooFewVoters => "too-few-voters",
-            Self::TooManyVoters => "too-many-voters",
-            Self::Unchanged => "unchanged",
-            Self::TooManyChanges => "too-many-changes",
-        }
-    }
-}
-
-/// One leaf of the log and what became of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decided {
-    /// Index of the leaf.
-    pub index: u64,
-    /// The batch in which it was committed.
-    pub sequence: Sequence,
-    /// The epoch of consensus in which it was committed.
-    pub epoch: Epoch,
-    /// The update and whose it is.
-    pub logged: Logged,
-    /// What it is about.
-    pub kind: Kind,
-    /// What became of it.
-    pub outcome: Outcome,
 }
 
 impl Charter {
@@ -207,6 +89,7 @@ impl Charter {
             wishes: Wishes::default(),
             term: Epoch::GENESIS,
             seats: Arc::new(Voters::new(seats).map_err(CharterError::Voters)?),
+            late: false,
         })
     }
 
@@ -238,6 +121,7 @@ impl Charter {
     /// Others have seats from here on. Proposals of those who have none are forgotten.
     pub fn begin_epoch(&mut self, seats: Arc<Voters>) {
         self.seats = seats;
+        self.late = false;
         self.sweep();
     }
 
@@ -355,17 +239,18 @@ impl Charter {
         let seated = || voters.iter().map(|(_, voter)| voter);
         let removed = |peer: &PeerId| self.standing(peer) != Standing::Active;
         let empty = seated().filter(|v| removed(&v.id)).map(|v| Change::Remove(v.id));
-        let lacking = self.entitled.iter().filter(|peer| voters.seat(peer).is_none());
-        let lacking = lacking.filter_map(|peer| self.as_voter(peer)).filter(|new| {
+        // The key of a seat that is about to change may have gone to another member.
+        let free = |new: &Voter| {
             let key = cosigner_key(new);
-            // The key of a seat that is about to change may have gone to another member.
-            seated().all(|voter| cosigner_key(voter) != key)
-        });
+            seated().all(|voter| voter.id == new.id || cosigner_key(voter) != key)
+        };
+        let lacking = self.entitled.iter().filter(|peer| voters.seat(peer).is_none());
+        let lacking = lacking.filter_map(|peer| self.as_voter(peer)).filter(&free);
         let over = seated().filter(|v| !removed(&v.id) && !self.entitled.contains(&v.id));
         let mut keys: Vec<(Epoch, Voter)> = seated()
             .filter(|voter| self.entitled.contains(&voter.id))
             .filter_map(|old| Some((self.members.get(&old.id)?.since, self.as_voter(&old.id)?)))
-            .filter(|(_, new)| voters.named(&new.id) != Some(new))
+            .filter(|(_, new)| voters.named(&new.id) != Some(new) && free(new))
             .collect();
         keys.sort_by_key(|(since, voter)| (*since, voter.id));
         empty
@@ -423,7 +308,8 @@ impl Charter {
                     member.revoked = Some(reason);
                     member.since = since;
                 }
-                self.entitled.remove(&peer);
+                let entitled = self.entitled.remove(&peer);
+                self.late |= entitled && self.seats.seat(&peer).is_none();
             }
             Decision::GrantVote(peer) => drop(self.entitled.insert(peer)),
             Decision::WithdrawVote(peer) => drop(self.entitled.remove(&peer)),
@@ -538,8 +424,8 @@ impl Charter {
                 leaving += 1;
             }
         }
-        // One who is about to get a seat may get it yet.
-        if revoked.is_some_and(|peer| self.seats.seat(peer).is_none()) {
+        // One who was about to get a seat may get it yet; an epoch ends with one change.
+        if self.late || revoked.is_some_and(|peer| self.seats.seat(peer).is_none()) {
             seats += 1;
         }
         (0..=seats.saturating_sub(VOTERS_MIN).min(leaving))

@@ -8,6 +8,7 @@ mod charter;
 mod decision;
 mod keys;
 mod ledger;
+mod outcome;
 mod wishes;
 
 use std::sync::Arc;
@@ -21,10 +22,11 @@ use exo_crypto::CosignerKey;
 use exo_types::limits::SEAT_WISH_MILLIS;
 use exo_types::{CodecError, Epoch, FederationId, PeerId};
 
-pub use charter::{Charter, CharterError, Decided, Outcome, Void};
+pub use charter::{Charter, CharterError};
 pub use decision::{Admission, Decision, Kind, Rules, summary};
 pub use keys::{Keys, cosigner_key, voter};
 pub use ledger::LogTree;
+pub use outcome::{Decided, Outcome, Void};
 pub use wishes::Wish;
 
 use crate::roster::{Roster, RosterBody};
@@ -112,7 +114,8 @@ impl Decisions {
 
     /// A replica from its journal, and the charter from the whole log: every batch from the first on,
     /// with the index of its first leaf. What the log has beyond the journal is not looked at. Each leaf
-    /// of the past is told to `told`, in order; the outputs are what comes after.
+    /// of the past is told to `told`, in order; the outputs are what comes after. The roster in force is
+    /// the [charter](Self::charter)'s.
     ///
     /// # Errors
     /// [`RecoverError`]. After one of the journal's the member begins as [`Start::Wiped`].
@@ -150,6 +153,10 @@ impl Decisions {
         }
         let whole = applied.is_none();
         if tree.size() > expected || (whole && tree.root() != replica.point().root) {
+            return Err(RecoverError::LogDiffers);
+        }
+        let turning = replica.state().turn.is_some();
+        if whole && !turning && replica.state().voters != *charter.seats() {
             return Err(RecoverError::LogDiffers);
         }
         let (wanted, wished, wish_again) = (None, None, None);

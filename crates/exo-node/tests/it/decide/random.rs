@@ -18,8 +18,8 @@ const PEOPLE: usize = 12;
 
 #[derive(Clone, Debug)]
 enum Act {
-    /// People propose the same, in one batch.
-    Say(Vec<usize>, Decision),
+    /// People propose the same, in one batch, with which the epoch may turn: as the charter wanted before.
+    Say(Vec<usize>, Decision, bool),
     /// Bytes.
     Mumble(usize, Vec<u8>),
     /// The epoch turns as the charter wants.
@@ -50,7 +50,8 @@ fn decision() -> impl Strategy<Value = Decision> {
 fn act() -> impl Strategy<Value = Act> {
     let several = prop::collection::vec(0..PEOPLE, 1..9);
     prop_oneof![
-        8 => (several, decision()).prop_map(|(who, what)| Act::Say(who, what)),
+        10 => (several, decision(), prop::bool::weighted(0.3))
+            .prop_map(|(who, what, turn)| Act::Say(who, what, turn)),
         1 => (0..PEOPLE, prop::collection::vec(any::<u8>(), 0..40))
             .prop_map(|(who, bytes)| Act::Mumble(who, bytes)),
         4 => Just(Act::Turn),
@@ -59,9 +60,10 @@ fn act() -> impl Strategy<Value = Act> {
 
 fn run(town: &mut Town, act: &Act) -> Vec<Decided> {
     match act {
-        Act::Say(who, what) => {
+        Act::Say(who, what, turn) => {
             let update = what.to_update().expect("fits");
-            town.batch(who.iter().map(|n| (id(*n), update.clone())).collect(), None)
+            let turn = town.wanted().filter(|_| *turn).map(Turn::Change);
+            town.batch(who.iter().map(|n| (id(*n), update.clone())).collect(), turn)
         }
         Act::Mumble(who, bytes) => {
             let content = exo_consensus::Blob::new(bytes.clone()).expect("short");
@@ -112,7 +114,7 @@ fn check_rest(town: &Town) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn random_logs_keep_names_keys_votes_and_epochs_in_order(
