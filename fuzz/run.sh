@@ -22,7 +22,7 @@ cargo fuzz build >logs/build.log 2>&1 || { cat logs/build.log; exit 2; }
 max_len() {
     case $1 in
         jsonl | response | onion_reply | request | state | signed_roster | signed_descriptor) echo 65536 ;;
-        import_files | node_input | frame | substrate_query | onion_peel | tlog_proof) echo 16384 ;;
+        import_files | node_input | frame | substrate_query | onion_peel | tlog_proof | decision) echo 16384 ;;
         *) echo 8192 ;;
     esac
 }

@@ -36,6 +36,7 @@ fn write_seeds() {
     files(&mut seeds);
     data(&mut seeds);
     logs(&mut seeds);
+    decisions(&mut seeds);
     std::process::exit(0);
 }
 
@@ -363,6 +364,32 @@ fn leg(kind: LegKind) -> Leg {
 }
 
 /// The frozen proofs and policies, and what the targets make of control characters.
+/// Each frozen decision, and a log in which four members propose it and the epoch turns.
+fn decisions(seeds: &mut Seeds) {
+    let vectors =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../crates/exo-node/tests/vectors");
+    let mut log = Vec::new();
+    for file in fs::read_dir(vectors).expect("reads") {
+        let path = file.expect("reads").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.starts_with("decision-") {
+            continue;
+        }
+        let decision = fs::read(path).expect("reads");
+        seeds.add("decision", &decision);
+        let mut piece = Vec::new();
+        for who in 0..4 {
+            piece.push(who);
+            piece.extend((decision.len() as u16).to_be_bytes());
+            piece.extend_from_slice(&decision);
+        }
+        piece.extend([0xff, 0, 0]);
+        seeds.add("decision", &piece);
+        log.extend(piece);
+    }
+    seeds.add("decision", log);
+}
+
 fn logs(seeds: &mut Seeds) {
     let vectors = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../crates/exo-log/tests/vectors");
     for file in fs::read_dir(vectors.join("proofs")).expect("reads") {
