@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use exo_consensus::{Certificate, LoggedBatch, Record, Root};
 use exo_log::{
     TILE_WIDTH, Tile, TileKind, TileNodes, TreeHash, consistency_path, inclusion_path, leaf_hash,
-    root_at,
 };
 use exo_types::Epoch;
 use exo_types::limits::TRANSFER_BYTES_MAX;
@@ -115,8 +114,9 @@ impl Archive {
     }
 
     /// The root of the log of a size; `None` when it never had it, or a tile is not to be had.
+    #[cfg(test)]
     pub(crate) fn root(&self, size: u64) -> Option<TreeHash> {
-        self.with_nodes(size, |nodes| root_at(size, nodes))
+        self.with_nodes(size, |nodes| exo_log::root_at(size, nodes))
     }
 
     /// The bytes of a tile or an entry bundle (c2sp.org/tlog-tiles) of the width asked for; `None` when

@@ -26,7 +26,7 @@ pub(super) enum Step<'a> {
     /// What was written to a file is made durable.
     Sync(&'a Path),
     /// Anything about a name.
-    Name(&'a Path),
+    Name,
 }
 
 /// An open file.
@@ -54,7 +54,7 @@ impl Disk {
         path: &Path,
         change: impl FnOnce() -> io::Result<()>,
     ) -> Result<(), JournalError> {
-        let changed = self.step(Step::Name(path)).and_then(|()| change());
+        let changed = self.step(Step::Name).and_then(|()| change());
         changed.map_err(|error| JournalError::io(path, error))
     }
 
@@ -76,7 +76,7 @@ impl Disk {
     }
 
     fn open_with(&self, path: &Path, options: &mut OpenOptions) -> Result<DiskFile, JournalError> {
-        let opened = self.step(Step::Name(path)).and_then(|()| {
+        let opened = self.step(Step::Name).and_then(|()| {
             let file = options.read(true).write(true).mode(0o600).open(path)?;
             Ok(DiskFile { file, path: path.to_owned(), disk: self.clone() })
         });

@@ -70,8 +70,8 @@ pub(super) enum Found {
     Frame(FrameHead, Vec<u8>),
     /// The head does not hold; it is given as it stands there.
     NoHead([u8; FRAME_HEAD_BYTES]),
-    /// The head holds and the body does not; both are given, with the byte after the body.
-    NoBody(FrameHead, Vec<u8>),
+    /// The head holds and the body does not; the body is given with the byte after it.
+    NoBody(Vec<u8>),
 }
 
 impl FileHead {
@@ -177,7 +177,7 @@ impl Key {
             .split_last()
             .is_some_and(|(end, body)| *end == END && self.check(1, at, body) == head.check);
         if !whole {
-            return Ok(Found::NoBody(head, body));
+            return Ok(Found::NoBody(body));
         }
         body.pop();
         Ok(Found::Frame(head, body))
@@ -197,7 +197,7 @@ impl Key {
                 Err(_) => Err(damaged("a record does not decode")),
             },
             Found::NoHead(_) => Err(damaged("the head of a record does not hold")),
-            Found::NoBody(..) => Err(damaged("a record's check does not hold")),
+            Found::NoBody(_) => Err(damaged("a record's check does not hold")),
         }
     }
 

@@ -221,7 +221,7 @@ fn judge(
         Found::NoHead(bytes) => {
             bytes.iter().all(|byte| *byte == 0) || last < at + FRAME_HEAD_BYTES as u64
         }
-        Found::NoBody(_, body) => is_torn(at, body),
+        Found::NoBody(body) => is_torn(at, body),
     };
     if torn { Ok(()) } else { damaged("the last record was written whole and is another now") }
 }

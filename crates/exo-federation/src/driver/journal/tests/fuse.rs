@@ -51,7 +51,7 @@ impl Fuse {
             Step::Sync(path) if left > 0 => {
                 unsynced.remove(path);
             }
-            Step::Sync(_) | Step::Name(_) => {}
+            Step::Sync(_) | Step::Name => {}
         }
         if left == 0 { Err(io::Error::other("the power ended")) } else { Ok(()) }
     }
