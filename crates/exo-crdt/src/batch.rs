@@ -9,7 +9,7 @@ use exo_types::{CollectionName, PeerId, bounded};
 use serde::{Deserialize, Serialize};
 
 use crate::dot::Dot;
-use crate::entry::Entry;
+use crate::entry::{Entry, Value};
 use crate::hash::{BatchRoot, CutHash, EntryId, HeaderHash, digest};
 use crate::merkle::{self, InclusionPath};
 
@@ -224,6 +224,27 @@ pub struct VerifiedHeader {
     hash: HeaderHash,
 }
 
+/// Values that are those to which entries of one verified batch commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedValues {
+    pub(crate) author: PeerId,
+    pub(crate) seq: u64,
+    pub(crate) hash: HeaderHash,
+    pub(crate) values: Vec<(EntryId, Value)>,
+}
+
+impl OpenedValues {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
 /// An entry whose proof holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedEntry {
@@ -339,6 +360,23 @@ impl VerifiedBatch {
     /// Bytes of the entries' encodings and values.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Checks values that came with the batch, each with the index of its entry, against what the entries
+    /// commit to. Others are left out: a value is no part of what was signed, and may come later or from
+    /// somebody else.
+    pub fn open_values(&self, values: Vec<(u8, Value)>) -> OpenedValues {
+        let opened = values.into_iter().filter_map(|(index, value)| {
+            let at = usize::from(index);
+            let opens = value.opens(self.entries.get(at)?);
+            opens.then_some((*self.ids.get(at)?, value))
+        });
+        OpenedValues {
+            author: self.header.author,
+            seq: self.header.seq,
+            hash: self.header.hash(),
+            values: opened.collect(),
+        }
     }
 
     /// Gives up the batch for its parts: header, entries, their ids, and bytes.

@@ -85,7 +85,10 @@ pub struct Value {
     /// Random bytes of this value alone, so that a guess cannot be checked against the commitment.
     pub salt: [u8; 32],
     /// The value.
-    #[serde(deserialize_with = "bounded::list::<_, _, ENTRY_VALUE_BYTES_MAX>")]
+    #[serde(
+        serialize_with = "bounded::write_bytes",
+        deserialize_with = "bounded::bytes::<_, ENTRY_VALUE_BYTES_MAX>"
+    )]
     pub bytes: Vec<u8>,
 }
 

@@ -41,8 +41,8 @@ mod table;
 pub mod writer;
 
 pub use batch::{
-    Author, Authors, Batch, BatchHeader, BatchRefusal, ShownEntry, VerifiedBatch, VerifiedEntry,
-    VerifiedHeader,
+    Author, Authors, Batch, BatchHeader, BatchRefusal, OpenedValues, ShownEntry, VerifiedBatch,
+    VerifiedEntry, VerifiedHeader,
 };
 pub use checkpoint::{Checkpoint, CollectionKind, LiveSet};
 pub use clock::{Clock, Folded};

@@ -63,6 +63,20 @@ pub trait Store {
     /// The store's own; the replica must not be used any further then, only restored.
     fn commit(&mut self, batch: &WriteBatch) -> Result<(), Self::Error>;
 
+    /// Saves a batch like [`commit`](Self::commit), and when it returns, what was saved under the keys that
+    /// it deletes cannot be read from the store's files any more: for the values that users erase.
+    ///
+    /// # Errors
+    /// The store's own; the replica must not be used any further then, only restored.
+    fn erase(&mut self, batch: &WriteBatch) -> Result<(), Self::Error>;
+
+    /// Takes everything that was deleted or replaced out of the store's files. What is saved stays as it
+    /// is, whenever this is interrupted.
+    ///
+    /// # Errors
+    /// The store's own; the replica must not be used any further then, only restored.
+    fn compact(&mut self) -> Result<(), Self::Error>;
+
     /// Everything that was saved, by key.
     ///
     /// # Errors
@@ -103,6 +117,20 @@ impl Store for MemoryStore {
             return Err(FrameTooLong(frame.len()));
         }
         self.journal.extend_from_slice(&frame);
+        Ok(())
+    }
+
+    fn erase(&mut self, batch: &WriteBatch) -> Result<(), FrameTooLong> {
+        self.commit(batch)?;
+        self.compact()
+    }
+
+    fn compact(&mut self) -> Result<(), FrameTooLong> {
+        let mut fresh = Self::default();
+        for (key, value) in self.load()? {
+            fresh.commit(&WriteBatch { changes: vec![(key, Some(value))] })?;
+        }
+        *self = fresh;
         Ok(())
     }
 

@@ -29,7 +29,7 @@ use exo_crypto::Label;
 use exo_types::codec::{CodecError, Wire};
 use exo_types::{CollectionName, PeerId};
 
-use crate::batch::{Batch, EpochRef, ShownEntry, VerifiedHeader};
+use crate::batch::{Batch, EpochRef, OpenedValues, ShownEntry, VerifiedHeader};
 use crate::checkpoint::{Checkpoint, CollectionKind, LiveSet};
 use crate::entry::{Entry, Value};
 use crate::evidence::EvidenceSet;
@@ -218,6 +218,29 @@ impl Replica {
         write.put(restore::key(restore::VALUE, &id.0), value.to_wire().ok()?);
         self.values.insert(id, value);
         Some(write)
+    }
+
+    /// Keeps the values of a batch that is held. Those that were erased, that are known, or whose entries
+    /// are not held are left out.
+    ///
+    /// # Errors
+    /// [`CodecError`] for a value over its bound; nothing has changed then.
+    pub fn put_values(&mut self, opened: OpenedValues) -> Result<WriteBatch, CodecError> {
+        let forks = self.above.get(&(opened.author, opened.seq));
+        let whole = forks
+            .and_then(|forks| forks.get(&opened.hash))
+            .is_some_and(|batch| batch.bytes.is_some());
+        let fresh = |(id, _): &(EntryId, Value)| {
+            let held = whole || self.under.contains_key(id);
+            held && !self.erased.contains(id) && !self.values.contains_key(id)
+        };
+        let fresh: Vec<_> = opened.values.into_iter().filter(fresh).collect();
+        let mut write = WriteBatch::default();
+        for (id, value) in &fresh {
+            write.put(restore::key(restore::VALUE, &id.0), value.to_wire()?);
+        }
+        self.values.extend(fresh);
+        Ok(write)
     }
 
     /// Destroys the value and its salt and never takes them again. The entry stays, and its commitment

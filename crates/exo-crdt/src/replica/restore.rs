@@ -36,6 +36,9 @@ pub enum RestoreError {
     /// A saved proof does not verify.
     #[error("a saved proof does not verify: {0}")]
     Evidence(NoEvidence),
+    /// A saved value is not the one that its entry commits to.
+    #[error("the value saved for {0:?} is another one")]
+    Value(EntryId),
     /// The checkpoint and the live set do not belong together.
     #[error("the saved checkpoint is not that of the saved live set")]
     Checkpoint,
@@ -72,15 +75,28 @@ impl Replica {
         for (at, bytes) in saved {
             replica.load(at, bytes, authors)?;
         }
-        // Values last: they belong to entries.
-        for (at, bytes) in saved.range(vec![VALUE]..vec![VALUE + 1]) {
-            let value = Value::from_wire(bytes)
-                .map_err(|error| RestoreError::Damaged { key: at.clone(), error })?;
-            if let Some(id) = id_of(at) {
-                replica.put_value(id, value);
-            }
-        }
+        replica.load_values(saved)?;
         Ok(replica)
+    }
+
+    /// Values belong to entries, so they come last, and are found by them: one whose entry was left out is
+    /// left out, too.
+    fn load_values(&mut self, saved: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<(), RestoreError> {
+        let above = self.batches_above().flat_map(|batch| batch.ids.iter().zip(&batch.entries));
+        let under = self.under.iter().map(|(id, under)| (id, &under.entry));
+        let mut values = BTreeMap::new();
+        for (id, entry) in above.chain(under).filter(|(id, _)| !self.erased.contains(*id)) {
+            let at = key(VALUE, &id.0);
+            let Some(bytes) = saved.get(&at) else { continue };
+            let value = Value::from_wire(bytes)
+                .map_err(|error| RestoreError::Damaged { key: at, error })?;
+            if !value.opens(entry) {
+                return Err(RestoreError::Value(*id));
+            }
+            values.insert(*id, value);
+        }
+        self.values = values;
+        Ok(())
     }
 
     fn load(

@@ -8,6 +8,7 @@
 //! - `journal`: what a replica of the commit protocol keeps on the disk.
 //! - `peer`: dialling, accepting and serving connections.
 //! - `search`: running searches in the substrate.
+//! - [`shared`]: shared collections on disk.
 
 pub(crate) mod clock;
 pub(crate) mod core;
@@ -17,4 +18,5 @@ mod journal;
 pub mod net;
 mod peer;
 mod search;
+pub mod shared;
 pub(crate) mod store;
