@@ -4,9 +4,24 @@
 //! voter proposes is ordered by consensus, stands in a log that only grows, and is proved by a quorum's
 //! cosignatures to anybody who has the policy of the voters.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use exo_consensus::Decline;
+use exo_log::{CommitProof, Policy};
+use exo_node::PeerState;
+use exo_node::decide::Decision;
+use exo_types::limits::VOTERS_MIN;
 use exo_types::{Epoch, NodeName, PeerId, Sequence, View};
+use tokio::sync::{broadcast, oneshot};
+use tokio::time::timeout;
 
 pub use exo_node::decide::{Kind as DecisionKind, Rules, Void};
+
+use crate::driver::core::Core;
+use crate::driver::decide::{Settled, Shared};
+use crate::error::{ErrorCode, FederationError};
+use crate::mesh::FederatedMesh;
 
 /// An update of the state that all members share: 1 byte to
 /// [`STATEMENT_BYTES_MAX`](exo_types::limits::STATEMENT_BYTES_MAX). What it means is the caller's.
@@ -19,7 +34,7 @@ pub enum Proposal {
     /// Content that means something to people or programs alone, 1 byte to
     /// [`STATEMENT_BYTES_MAX`](exo_types::limits::STATEMENT_BYTES_MAX).
     Statement(Vec<u8>),
-    /// A joiner that waits at this node becomes a member.
+    /// A joiner becomes a member.
     Admit(Joiner),
     /// A member is one no more.
     Revoke {
@@ -43,7 +58,7 @@ pub enum Proposal {
 pub enum Joiner {
     /// The one whose four words these are, compared by voice.
     Words(String),
-    /// The one of this id, whose words nobody compared: shown as unverified for ever.
+    /// The one of this id, for whom another voter has proposed it: this node agrees.
     Peer(PeerId),
 }
 
@@ -192,3 +207,266 @@ impl ConsensusRole {
         }
     }
 }
+
+/// Commits an update of the state that all members share and gives the proof: that a quorum of the voters
+/// has cosigned a log which holds it. The proof carries the entry, and anybody who has the voters' policy
+/// ([`FederatedMesh::decision_policy`]) checks it, offline.
+///
+/// # Errors
+/// Those of [`FederatedMesh::byzantine_commit`].
+pub async fn byzantine_commit(
+    mesh: &FederatedMesh,
+    update: StateUpdate,
+) -> Result<CommitProof, FederationError> {
+    mesh.byzantine_commit(update).await
+}
+
+impl FederatedMesh {
+    /// See [`byzantine_commit`].
+    ///
+    /// # Errors
+    /// [`ErrorCode::InsufficientPeers`] before the federation has its constitution,
+    /// [`ErrorCode::NoVote`], [`ErrorCode::UpdateTooLong`], [`ErrorCode::Busy`],
+    /// [`ErrorCode::NoQuorum`] when too few voters took part in ten seconds: then nothing is claimed, and
+    /// the update may still be committed.
+    pub async fn byzantine_commit(
+        &self,
+        update: StateUpdate,
+    ) -> Result<CommitProof, FederationError> {
+        let began = Instant::now();
+        let proposal = Proposal::Statement(update.0);
+        let index = self.settle(proposal, COMMIT_TIMEOUT).await?;
+        // The proof is made of what the log holds; that is there as soon as it is certified.
+        loop {
+            match self.decision_proof(index).await {
+                Err(error) if error.retryable() && began.elapsed() < COMMIT_TIMEOUT => {
+                    tokio::time::sleep(PROOF_AGAIN).await;
+                }
+                made => return made,
+            }
+        }
+    }
+
+    /// Proposes something and waits until it is certified: what came of it is in the view, whether it is
+    /// in force or how many more voters have to propose the same.
+    ///
+    /// # Errors
+    /// As [`byzantine_commit`](Self::byzantine_commit) within `deadline`; and those of
+    /// [`approve`](Self::approve) for a joiner, [`ErrorCode::PeerNotFound`] and
+    /// [`ErrorCode::InvalidArgument`] for a proposal that could not take effect.
+    pub async fn propose(
+        &self,
+        proposal: Proposal,
+        deadline: Duration,
+    ) -> Result<DecisionView, FederationError> {
+        let index = self.settle(proposal, deadline).await?;
+        self.decision(index).await
+    }
+
+    /// Decisions from an index on, at most `max`: upward, or downward with the newest first, where
+    /// `u64::MAX` begins at the end.
+    ///
+    /// # Errors
+    /// [`ErrorCode::InsufficientPeers`] before the constitution.
+    pub async fn decisions(
+        &self,
+        from: u64,
+        max: usize,
+        newest_first: bool,
+    ) -> Result<DecisionPage, FederationError> {
+        self.read(move |log| log.page(from, max, newest_first)).await
+    }
+
+    /// One decision, with its entry.
+    ///
+    /// # Errors
+    /// [`ErrorCode::DecisionNotFound`], [`ErrorCode::InsufficientPeers`].
+    pub async fn decision(&self, index: u64) -> Result<DecisionView, FederationError> {
+        self.read(move |log| log.decision(index)).await
+    }
+
+    /// The proof that an entry is committed; it carries the entry.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotCertified`], [`ErrorCode::DecisionNotFound`], [`ErrorCode::InsufficientPeers`].
+    pub async fn decision_proof(&self, index: u64) -> Result<CommitProof, FederationError> {
+        self.read(move |log| log.proof(index)).await
+    }
+
+    /// Decisions from now on, as they are certified here; `None` before the constitution.
+    pub fn decisions_watch(&self) -> Option<DecisionWatch> {
+        let log = log_of(&self.inner.core)?;
+        Some(DecisionWatch { events: log.watch(), log })
+    }
+
+    /// How deciding together stands; `None` before the constitution.
+    pub fn decisions_status(&self) -> Option<ConsensusView> {
+        let log = log_of(&self.inner.core)?;
+        let peers = self.peers();
+        let active = |peer: &PeerId| {
+            peers.iter().any(|view| view.peer == *peer && view.state == PeerState::Active)
+        };
+        Some(log.status(active))
+    }
+
+    /// The policy by which proofs are checked: of the voters of an epoch, or of those who cosigned last.
+    ///
+    /// # Errors
+    /// [`ErrorCode::DecisionNotFound`] for an epoch that this node does not know of,
+    /// [`ErrorCode::InsufficientPeers`].
+    pub async fn decision_policy(&self, epoch: Option<Epoch>) -> Result<Policy, FederationError> {
+        self.read(move |log| log.policy(epoch)).await
+    }
+
+    /// The newest certified head of the log, a signed note (c2sp.org/tlog-checkpoint).
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotCertified`] before the first commit, [`ErrorCode::InsufficientPeers`].
+    pub async fn log_checkpoint(&self) -> Result<Vec<u8>, FederationError> {
+        self.read(|log| log.checkpoint()).await
+    }
+
+    /// A tile or an entry bundle of the log by its path, as `tile/0/000.p/7` (c2sp.org/tlog-tiles).
+    ///
+    /// # Errors
+    /// [`ErrorCode::DecisionNotFound`], [`ErrorCode::InsufficientPeers`].
+    pub async fn log_tile(&self, path: &str) -> Result<Vec<u8>, FederationError> {
+        let path = path.to_owned();
+        self.read(move |log| log.tile(&path)).await
+    }
+
+    /// Proposes, and waits for the index of what is certified.
+    async fn settle(&self, proposal: Proposal, wait: Duration) -> Result<u64, FederationError> {
+        self.inner.core.check()?;
+        let log = self.log()?;
+        let decision = self.decision_of(proposal)?;
+        let (to, settled) = oneshot::channel();
+        log.propose(&decision, Some(to)).map_err(|_| {
+            FederationError::new(ErrorCode::UpdateTooLong, "the proposal is empty or too long")
+        })?;
+        let settled = match timeout(wait, settled).await {
+            Ok(Ok(settled)) => settled,
+            Ok(Err(_)) => Settled::Halted("the node stopped".to_owned()),
+            Err(_) => return Err(self.no_quorum(wait)),
+        };
+        match settled {
+            Settled::Certified(index) => Ok(index),
+            Settled::Declined(why) => Err(declined(why)),
+            Settled::Halted(cause) => Err(FederationError::new(ErrorCode::LogHalted, cause)),
+        }
+    }
+
+    fn decision_of(&self, proposal: Proposal) -> Result<Decision, FederationError> {
+        let core = &self.inner.core;
+        let of_node = |change: exo_node::MemberChange| {
+            change.decision.ok_or_else(|| {
+                FederationError::new(ErrorCode::Internal, "the node decided by itself")
+            })
+        };
+        match proposal {
+            Proposal::Statement(bytes) => {
+                let bytes_len = bytes.len();
+                Decision::statement(bytes).map_err(|error| {
+                    let message = format!("an update of {bytes_len} bytes: {error}");
+                    FederationError::new(ErrorCode::UpdateTooLong, message)
+                })
+            }
+            Proposal::Admit(Joiner::Words(words)) => {
+                of_node(core.durably(|node, now| node.approve(now, &words))?)
+            }
+            Proposal::Admit(Joiner::Peer(peer)) => {
+                let proposed = self.log()?.proposed_admission(&peer);
+                proposed.ok_or_else(|| {
+                    FederationError::new(
+                        ErrorCode::PeerNotFound,
+                        format!("no voter has proposed to admit {peer}"),
+                    )
+                })
+            }
+            Proposal::Revoke { peer, reason } => {
+                of_node(core.durably(|node, now| node.revoke(now, &peer, &reason))?)
+            }
+            Proposal::GrantVote(peer) => Ok(Decision::GrantVote(peer)),
+            Proposal::WithdrawVote(peer) => Ok(Decision::WithdrawVote(peer)),
+            Proposal::RotateCosigner => {
+                core.next_cosigner().map(|cosigner| Decision::Rotate { cosigner })
+            }
+            Proposal::Rules(rules) => Ok(Decision::Rules(rules)),
+        }
+    }
+
+    fn no_quorum(&self, wait: Duration) -> FederationError {
+        let status = self.decisions_status();
+        let (active, voters, quorum) = status.map_or((0, 0, 0), |view| {
+            let active = view.voters.iter().filter(|voter| voter.active).count();
+            (active, view.voters.len(), view.quorum)
+        });
+        FederationError::new(
+            ErrorCode::NoQuorum,
+            format!(
+                "not certified within {} ms: of {voters} voters {active} can be reached, and it takes {quorum}",
+                wait.as_millis()
+            ),
+        )
+    }
+
+    fn log(&self) -> Result<Arc<Shared>, FederationError> {
+        log_of(&self.inner.core).ok_or_else(|| {
+            let actual = self
+                .inner
+                .core
+                .look(|node, _| node.federation().map_or(0, |federation| federation.members));
+            FederationError::new(
+                ErrorCode::InsufficientPeers,
+                format!("deciding together takes {VOTERS_MIN} members, and there are {actual}"),
+            )
+        })
+    }
+
+    /// Reads the log on a thread that may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Shared) -> Result<T, FederationError> + Send + 'static,
+    ) -> Result<T, FederationError> {
+        let log = self.log()?;
+        tokio::task::spawn_blocking(move || look(&log)).await.map_err(|error| {
+            FederationError::new(ErrorCode::Internal, format!("reading the log: {error}"))
+        })?
+    }
+}
+
+/// Decisions as they are certified.
+#[derive(Debug)]
+pub struct DecisionWatch {
+    log: Arc<Shared>,
+    events: broadcast::Receiver<Arc<exo_node::decide::Decided>>,
+}
+
+impl DecisionWatch {
+    /// The next decision; `None` when the node has stopped. Safe to drop and call again.
+    pub async fn next(&mut self) -> Option<DecisionEvent> {
+        match self.events.recv().await {
+            Ok(decided) => Some(DecisionEvent::Decided(Box::new(self.log.show(&decided)))),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(DecisionEvent::Missed(missed)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+fn log_of(core: &Core) -> Option<Arc<Shared>> {
+    core.decide.get().map(|host| Arc::clone(&host.shared))
+}
+
+fn declined(why: Decline) -> FederationError {
+    let code = match why {
+        Decline::Busy => ErrorCode::Busy,
+        Decline::TooLong => ErrorCode::UpdateTooLong,
+        Decline::NoVote => ErrorCode::NoVote,
+    };
+    FederationError::new(code, why.to_string())
+}
+
+/// How long a commit may take.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How soon a proof that is not to be had yet is asked for again.
+const PROOF_AGAIN: Duration = Duration::from_millis(5);

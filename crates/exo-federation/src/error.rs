@@ -201,6 +201,11 @@ impl FederationError {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
+
+    /// Whether the same call may succeed later without a change by the caller.
+    pub const fn retryable(&self) -> bool {
+        self.code.retryable()
+    }
 }
 
 #[cfg(test)]

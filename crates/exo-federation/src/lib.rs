@@ -72,7 +72,10 @@
 //! [`onion_query`] asks the same without saying who asks: each source by a packet of its own over relays
 //! ([`FederationScope::Global`]).
 //!
-//! What is not here yet is absent: replicated collections and decisions by consensus.
+//! With four members and more a federation decides together ([`decisions`]): [`byzantine_commit`] gives the
+//! proof that an update is committed.
+//!
+//! What is not here yet is absent: replicated collections.
 
 pub mod config;
 mod convert;
@@ -88,7 +91,8 @@ pub mod view;
 pub use config::{Config, OnionConfig};
 pub use decisions::{
     ConsensusRole, ConsensusView, DecisionEvent, DecisionKind, DecisionOutcome, DecisionPage,
-    DecisionView, Joiner, Proposal, Rules, StateUpdate, Void, VoterView,
+    DecisionView, DecisionWatch, Joiner, Proposal, Rules, StateUpdate, Void, VoterView,
+    byzantine_commit,
 };
 pub use driver::net::EncryptedChannel;
 pub use error::{ErrorCode, FederationError};

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, RwLock, Weak};
 use std::time::Duration;
 
 use exo_crypto::fingerprint_words;
@@ -19,7 +19,8 @@ use tokio::task::AbortHandle;
 use crate::config::Config;
 use crate::convert;
 use crate::driver::clock::Clock;
-use crate::driver::core::{Core, lock};
+use crate::driver::core::{Core, Keys, lock};
+use crate::driver::decide::{Life, Place, Ready};
 use crate::driver::net::{BindConfig, BindError, Endpoint, NetLimits};
 use crate::driver::store::Store;
 use crate::error::{ErrorCode, FederationError};
@@ -76,6 +77,8 @@ impl FederatedMesh {
         let now = clock.now();
         let keypair = Arc::new(store.identity()?);
         let cosigner = Arc::new(store.cosigner()?);
+        let mut cosigners = vec![Arc::clone(&cosigner)];
+        cosigners.extend(store.next_cosigner()?.map(Arc::new));
         // A node that crashed does not know which packets it took: it takes none of its former keys.
         let (keyring, replays) = match store.take_replays()? {
             Some(replays) => (store.keyring(now.wall)?, replays),
@@ -111,6 +114,12 @@ impl FederatedMesh {
         })?;
         let peer = keypair.peer_id();
         let advertised = advertised(&config, mesh_listen, peer)?;
+        let state = store.state()?;
+        let ready = ready(&store, state.as_deref(), peer, clock)?;
+        let keys = Keys {
+            identity: Arc::clone(&keypair),
+            cosigners: Arc::new(RwLock::new(cosigners)),
+        };
         let node = Node::new(
             now,
             Settings {
@@ -118,22 +127,25 @@ impl FederatedMesh {
                 name: config.name.clone(),
                 addresses: advertised.clone(),
                 cosigner: cosigner.public().clone(),
-                founding_voters: usize::MAX,
+                founding_voters: config.founding_voters,
                 keyring,
                 replays,
                 onion: config.onion.policy(),
                 collections: collections.into_iter().map(|info| info.spec).collect(),
-                state: store.state()?,
-                decided: None,
+                state,
+                decided: ready.as_ref().map(|ready| Arc::new(ready.roster())),
                 entropy: Box::new(system_entropy),
             },
         )
         .map_err(|error| FederationError::new(ErrorCode::DataCorrupt, error.to_string()))?;
 
-        let core = Core::new(node, clock, substrate, store, Handle::current());
+        let core = Core::new(node, clock, substrate, keys, store, Handle::current());
         // Both are set here alone.
         let _ = core.endpoint.set(endpoint.clone());
         let _ = gate.set(Arc::downgrade(&core));
+        if let Some(ready) = ready {
+            core.run_deciding(ready)?;
+        }
         let tasks = vec![
             tokio::spawn(Core::run_timer(Arc::downgrade(&core))).abort_handle(),
             tokio::spawn(Core::accept(Arc::downgrade(&core), endpoint)).abort_handle(),
@@ -300,12 +312,16 @@ impl FederatedMesh {
         self.inner.core.look(|node, _| node.join_status())
     }
 
-    /// Admits the joiner whose four words these are.
+    /// Admits the joiner whose four words these are. Where the members decide together it is proposed, and
+    /// shown as pending until they have; [`propose`](Self::propose) waits for that.
     ///
     /// # Errors
-    /// [`ErrorCode::WordsUnknown`], [`ErrorCode::NotFounder`].
+    /// [`ErrorCode::WordsUnknown`], [`ErrorCode::NotFounder`], [`ErrorCode::NoVote`].
     pub fn approve(&self, words: &str) -> Result<PeerView, FederationError> {
         let change = self.inner.core.durably(|node, now| node.approve(now, words))?;
+        if let Some(decision) = &change.decision {
+            self.inner.core.propose(decision);
+        }
         self.peer_view(&change.peer)
     }
 
@@ -318,12 +334,18 @@ impl FederatedMesh {
     }
 
     /// Removes a member: its live sessions close at once, its tokens die with the epoch, and every
-    /// other member follows as soon as it hears of the new roster.
+    /// other member follows as soon as it hears of the new roster. Where the members decide together it is
+    /// proposed; [`propose`](Self::propose) waits for what comes of that.
     ///
     /// # Errors
-    /// [`ErrorCode::NotFounder`], [`ErrorCode::PeerNotFound`], [`ErrorCode::InvalidArgument`].
+    /// [`ErrorCode::NotFounder`], [`ErrorCode::NoVote`], [`ErrorCode::PeerNotFound`],
+    /// [`ErrorCode::InvalidArgument`].
     pub fn revoke(&self, peer: &PeerId, reason: &str) -> Result<(), FederationError> {
-        self.inner.core.durably(|node, now| node.revoke(now, peer, reason)).map(drop)
+        let change = self.inner.core.durably(|node, now| node.revoke(now, peer, reason))?;
+        if let Some(decision) = &change.decision {
+            self.inner.core.propose(decision);
+        }
+        Ok(())
     }
 
     /// Makes every token that a member holds here worthless at once.
@@ -412,6 +434,21 @@ impl Drop for Inner {
             endpoint.close(reason.code(), reason.says());
         }
     }
+}
+
+/// The replica of a node whose state holds a constitution.
+fn ready(
+    store: &Store,
+    state: Option<&[u8]>,
+    me: PeerId,
+    clock: Clock,
+) -> Result<Option<Ready>, FederationError> {
+    let Some(state) = state else { return Ok(None) };
+    let constitution = exo_node::state::constitution(state)
+        .map_err(|error| FederationError::new(ErrorCode::DataCorrupt, error.to_string()))?;
+    let Some((federation, constitution)) = constitution else { return Ok(None) };
+    let place = Place { dir: store.decisions_path(), federation, me, constitution };
+    Ready::prepare(&place, Life::Later, clock).map(Some)
 }
 
 /// The addresses peers are told: configured, or the one listened on, or the machine's outgoing one.

@@ -371,6 +371,18 @@ pub const STATEMENT_BYTES_MAX: usize = UPDATE_BYTES_MAX - 64;
 pub const DECISIONS_WISHED_PER_VOTER_MAX: usize = 64;
 /// How soon a wish for a change of seats that found no room is said again, milliseconds.
 pub const SEAT_WISH_MILLIS: u64 = 1_000;
+/// Long messages of one peer that are checked or wait for it beside its lane.
+pub const CHECKS_PER_PEER_MAX: usize = 4;
+/// Long messages of all peers that are checked at once.
+pub const CHECKS_AT_ONCE_MAX: usize = 2;
+/// Pieces of the log that are read for others at once; who asks beyond that asks again.
+pub const SERVES_AT_ONCE_MAX: usize = 8;
+/// Certified decisions that a watcher may be behind; then it is told that it missed some.
+pub const DECISIONS_WATCHED_MAX: usize = 1024;
+/// Outcomes of decisions that a node keeps in memory; older ones are found out again from the log.
+pub const OUTCOMES_KEPT_MAX: usize = 1024 * 1024;
+/// Epochs that are over whose voters a node keeps in memory once somebody asked for them.
+pub const FORMER_EPOCHS_KEPT_MAX: usize = 16;
 /// Batches that must be committed between two rejoinings of one member.
 pub const REJOIN_SEQUENCES_MIN: u64 = 64;
 
@@ -440,6 +452,62 @@ pub const SHARED_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 pub const SHARED_KEY_BYTES_MAX: usize = 64;
 /// Bytes of values that a shared collection's log moves in one write when it drops a file.
 pub const SHARED_MOVE_BYTES: usize = 8 * 1024 * 1024;
+/// Shared collections on one node.
+pub const SHARED_COLLECTIONS_MAX: usize = 256;
+/// Collections that a federation's log declares.
+pub const SHARED_DECLARED_MAX: usize = 256;
+/// Collections that one member can make another hold by naming them, undeclared ones.
+pub const SHARED_COLLECTIONS_PER_PEER_MAX: usize = 64;
+/// Members whom one declaration of a shared collection names as readers, or as writers.
+pub const SHARE_MEMBERS_MAX: usize = 240;
+/// Writes to one shared collection that wait for the disk before a further one is refused.
+pub const SHARED_WRITES_WAITING_MAX: usize = 8 * 1024;
+/// Messages about shared collections handed to one member's lane that have not left it yet.
+pub const SHARED_WINDOW_MESSAGES: usize = 4;
+/// Short messages about shared collections that wait for one member's lane.
+pub const SHARED_OUTBOX_MAX: usize = 1024;
+/// Messages about shared collections other than those of a session that one member may send, a second.
+pub const SHARED_NEWS_PER_SECOND: u32 = 200;
+/// Synchronisations of shared collections under way on one node.
+pub const SHARED_SESSIONS_MAX: usize = 128;
+/// Of these with one member.
+pub const SHARED_SESSIONS_PER_PEER_MAX: usize = 16;
+/// Of these begun here about one collection.
+pub const SHARED_ASKS_PER_COLLECTION_MAX: usize = 2;
+/// Messages of one synchronisation that may bring nothing new.
+pub const SHARED_BARREN_MESSAGES_MAX: usize = 64;
+/// Live entries of a checkpoint in one message, each at most 40 bytes.
+pub const SHARED_LIVE_PIECE_ENTRIES: usize = 16 * 1024;
+/// Entries that one message asks to erase.
+pub const SHARED_ERASED_PER_MESSAGE_MAX: usize = 256;
+/// Values of shared entries that one message asks for or brings.
+pub const SHARED_VALUES_MAX: usize = 256;
+/// Entries of one shared collection of which a node remembers that their values have not come.
+pub const SHARED_LACKING_MAX: usize = 64 * 1024;
+/// Keys that a node names when a shared collection has changed, before it says that there are more.
+pub const SHARED_CHANGED_KEYS_MAX: usize = 1024;
+/// Keys in one page of a shared collection.
+pub const SHARED_PAGE_KEYS_MAX: usize = 1024;
+/// Pause between two messages to one member about news of one collection, milliseconds.
+pub const SHARED_NEWS_MILLIS: u64 = 200;
+/// Pause between two rounds in which a collection is compared with some member's unasked, milliseconds.
+pub const SHARED_ROUND_MILLIS: u64 = 5_000;
+/// Silence after which a synchronisation is given up, milliseconds.
+pub const SHARED_SILENCE_MILLIS: u64 = 30_000;
+/// Life of one synchronisation, milliseconds. What it brought stays, and the next one goes on.
+pub const SHARED_SESSION_MILLIS_MAX: u64 = 10 * 60 * 1000;
+/// Pause after a synchronisation that brought nothing though the states differ, milliseconds; it doubles.
+pub const SHARED_PAUSE_MILLIS_MIN: u64 = 500;
+/// The longest such pause, milliseconds.
+pub const SHARED_PAUSE_MILLIS_MAX: u64 = 60_000;
+/// How long a member that broke the protocol of shared collections is not listened to, milliseconds.
+pub const SHARED_CUT_OFF_MILLIS: u64 = 60_000;
+/// Batches of a shared collection above its checkpoint from which on a voter proposes the next one.
+pub const SHARED_CUT_BATCHES: usize = 4 * 1024;
+/// Pause after which a voter says a proposal again, or the next one in turn makes its own, milliseconds.
+pub const SHARED_CUT_MILLIS: u64 = 5_000;
+/// How old the time of a proposed checkpoint may be when a voter seconds it, milliseconds.
+pub const SHARED_CUT_AGE_MILLIS_MAX: u64 = 120_000;
 /// Queries whose responses a reconciled answer holds.
 pub const RECONCILED_SLOTS_MAX: usize = 64 * 1024;
 /// Responses kept of one source to one query over one snapshot: more than one is evidence.
@@ -529,6 +597,9 @@ const _: () = assert!(TRANSFER_BYTES_MAX + BATCH_BYTES_MAX < CONSENSUS_MESSAGE_B
 const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX + LANE_FRAME_COST_BYTES <= LANE_INBOX_BYTES_MAX);
 const _: () = assert!(VOTERS_MAX * LANE_OUTBOX_BYTES_MAX <= LANES_BYTES_MAX);
+const _: () = assert!(2 * SHARE_MEMBERS_MAX * 32 + 128 <= UPDATE_BYTES_MAX);
+const _: () = assert!(SHARED_LIVE_PIECE_ENTRIES * 40 + 1024 <= SYNC_ITEMS_STEP_BYTES);
+const _: () = assert!(SHARED_SESSIONS_PER_PEER_MAX < SHARED_SESSIONS_MAX);
 const _: () = assert!(VOTERS_MAX * LANE_INBOX_BYTES_MAX <= LANES_BYTES_MAX);
 const _: () = assert!(STATUS_BUSY_MILLIS * 2 <= VIEW_TIMEOUT_MILLIS);
 const _: () =

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use exo_crypto::PostQuantumKeypair;
 use exo_node::Node;
 use exo_node::effect::{CallId, ExchangeId, Input, SessionId};
 use exo_substrate::SubstrateInstance;
@@ -13,6 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::decide::{Cosigners, Host, Lanes};
 use super::net::{EncryptedChannel, Endpoint, Responder};
 use super::store::Store;
 use crate::error::{ErrorCode, FederationError};
@@ -25,6 +27,10 @@ pub(crate) struct Core {
     pub(crate) runtime: Handle,
     pub(crate) endpoint: OnceLock<Endpoint>,
     pub(crate) substrate: SubstrateInstance,
+    pub(crate) keys: Keys,
+    pub(crate) lanes: Arc<Lanes>,
+    /// Set once the node knows of a constitution. Its threads end before the directory is let go.
+    pub(crate) decide: OnceLock<Host>,
     pub(crate) store: Store,
     pub(crate) channels: Mutex<HashMap<SessionId, EncryptedChannel>>,
     pub(crate) responders: Mutex<HashMap<ExchangeId, Responder>>,
@@ -36,11 +42,18 @@ pub(crate) struct Core {
     wake: Notify,
 }
 
+/// The keys with which this node signs for its replica.
+pub(crate) struct Keys {
+    pub(crate) identity: Arc<PostQuantumKeypair>,
+    pub(crate) cosigners: Cosigners,
+}
+
 impl Core {
     pub(crate) fn new(
         node: Node,
         clock: Clock,
         substrate: SubstrateInstance,
+        keys: Keys,
         store: Store,
         runtime: Handle,
     ) -> Arc<Self> {
@@ -50,6 +63,9 @@ impl Core {
             runtime,
             endpoint: OnceLock::new(),
             substrate,
+            keys,
+            lanes: Arc::default(),
+            decide: OnceLock::new(),
             store,
             channels: Mutex::default(),
             responders: Mutex::default(),

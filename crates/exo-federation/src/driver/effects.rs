@@ -36,7 +36,14 @@ impl Core {
                 let core = Arc::clone(self);
                 self.runtime.spawn(async move { core.rekey(fresh) });
             }
-            Effect::Constituted(_) | Effect::Propose(_) | Effect::Lane { .. } | Effect::Behind(_) => {}
+            Effect::Constituted(constitution) => self.begin_deciding(constitution),
+            Effect::Propose(decision) => self.propose(&decision),
+            Effect::Lane { peer, session } => self.lane(peer, session),
+            Effect::Behind(peer) => {
+                if let Some(host) = self.decide.get() {
+                    host.shared.input(exo_consensus::Input::Poke(peer));
+                }
+            }
             // Dropped unanswered, it resets its stream.
             Effect::Abandon { exchange } => drop(lock(&self.responders).remove(&exchange)),
             Effect::Close { session, reason, drain } => self.close(session, reason, drain),

@@ -4,6 +4,7 @@
 //! - [`net`]: the endpoint and its channels.
 //! - `store`: the data directory: keys, state, lock.
 //! - `core`: the one [`Node`](exo_node::Node), its lock, its timer.
+//! - `decide`: this node's part in deciding together.
 //! - `effects`: carrying out what the node wants.
 //! - `journal`: what a replica of the commit protocol keeps on the disk.
 //! - `peer`: dialling, accepting and serving connections.
@@ -12,8 +13,8 @@
 
 pub(crate) mod clock;
 pub(crate) mod core;
+pub(crate) mod decide;
 mod effects;
-#[expect(dead_code, reason = "the host that uses it is being built")]
 mod journal;
 pub mod net;
 mod peer;

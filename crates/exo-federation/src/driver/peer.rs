@@ -11,6 +11,7 @@ use exo_types::{PeerAddress, PeerId, Wire};
 use futures::future::select_ok;
 
 use super::core::{Core, lock};
+use super::decide::Checks;
 use super::net::{self, ConnectError, EncryptedChannel, IncomingRequest};
 
 impl Core {
@@ -82,6 +83,7 @@ impl Core {
         let dialled = channel.dialed();
         self.input(Input::SessionUp { session, key, dialled, purpose, exporter });
         let core = Arc::downgrade(self);
+        self.runtime.spawn(hear(core.clone(), channel.clone()));
         self.runtime.spawn(async move { serve(core, session, channel).await });
     }
 
@@ -132,6 +134,20 @@ async fn serve(core: Weak<Core>, session: SessionId, channel: EncryptedChannel) 
     let reason = channel.closed().await;
     if let Some(core) = core.upgrade() {
         core.session_over(session, &reason);
+    }
+}
+
+/// Hands what comes over the peer's lane to the replica, once the peer may have one. What comes before this
+/// node decides together with others is lost, as it may be.
+async fn hear(core: Weak<Core>, channel: EncryptedChannel) {
+    let checks = Checks::default();
+    while let Some(mut lane) = channel.accept_lane().await {
+        while let Some(message) = lane.next().await {
+            let Some(core) = core.upgrade() else { return };
+            if let Some(host) = core.decide.get() {
+                host.shared.hear(channel.peer(), message, &checks).await;
+            }
+        }
     }
 }
 

@@ -4,10 +4,12 @@
 //! config.toml        what the node is configured with
 //! keys/identity.key  the identity (0600 in 0700)
 //! keys/cosigner.key  cosigns the log of decisions
+//! keys/cosigner-next.key  is to follow it, where it was proposed
 //! keys/kem.key       the sealing keys of this epoch and the next
 //! replays.bin        onion packets taken with these keys, from a clean stop to the next start
 //! state.bin          membership, directory, invites, policies
 //! substrate.db       the searchable data
+//! decisions/         the log of decisions, and what this node said about it
 //! lock               held while a node runs
 //! ```
 
@@ -99,6 +101,34 @@ impl Store {
         }
     }
 
+    /// The key that is to follow the one that cosigns, where there is one.
+    pub(crate) fn next_cosigner(&self) -> Result<Option<CosignerKeypair>, FederationError> {
+        match load_cosigner(&self.next_cosigner_path()) {
+            Err(KeyFileError::Missing { .. }) => Ok(None),
+            found => found.map(Some).map_err(|error| key_error(&error)),
+        }
+    }
+
+    /// Makes the key that is to follow.
+    pub(crate) fn make_next_cosigner(&self) -> Result<CosignerKeypair, FederationError> {
+        let made = CosignerKeypair::generate()
+            .map_err(|error| FederationError::new(ErrorCode::Internal, error.to_string()))?;
+        save_cosigner(&self.next_cosigner_path(), &made).map_err(|error| key_error(&error))?;
+        Ok(made)
+    }
+
+    /// The key that followed is the only one now.
+    pub(crate) fn settle_cosigner(&self) -> Result<(), FederationError> {
+        let (from, to) = (self.next_cosigner_path(), keys_path(&self.root).join("cosigner.key"));
+        let moved =
+            fs::rename(&from, &to).and_then(|()| File::open(keys_path(&self.root))?.sync_all());
+        moved.map_err(|error| io_error(&from, &error))
+    }
+
+    fn next_cosigner_path(&self) -> PathBuf {
+        keys_path(&self.root).join("cosigner-next.key")
+    }
+
     /// The sealing keys, made or moved to the epoch of `now` where that is due.
     pub(crate) fn keyring(&self, now: Timestamp) -> Result<KemKeyring, FederationError> {
         let path = self.keyring_path();
@@ -172,6 +202,11 @@ impl Store {
     pub(crate) fn save_state(&self, bytes: &[u8]) -> Result<(), FederationError> {
         let path = self.state_path();
         write_synced(&path, bytes).map_err(|error| io_error(&path, &error))
+    }
+
+    /// Where the log of decisions and its journal are.
+    pub(crate) fn decisions_path(&self) -> PathBuf {
+        self.root.join("decisions")
     }
 
     /// Where the substrate keeps its data.

@@ -4,6 +4,7 @@
 mod actor;
 mod asking;
 mod crowd;
+mod decisions;
 mod failing;
 mod joining;
 mod lane;

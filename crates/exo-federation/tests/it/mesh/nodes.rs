@@ -16,6 +16,7 @@ use exo_federation::{
     content_hash, join_federation,
 };
 use exo_types::PeerId;
+use exo_types::limits::{VOTERS_MAX, VOTERS_MIN};
 use tokio::task::AbortHandle;
 
 /// Long enough for a slow machine, short enough to fail in time.
@@ -67,6 +68,13 @@ impl Home {
         Self::advertising(name, None)
     }
 
+    /// A node whose federation decides together as soon as it can.
+    pub(super) fn deciding(name: &str) -> Self {
+        let home = Self::new(name);
+        home.configure(|config| config.founding_voters = VOTERS_MIN);
+        home
+    }
+
     /// A node that tells its peers another address, which leads to it.
     pub(super) fn advertising(name: &str, at: Option<SocketAddr>) -> Self {
         // These tests are of the network: a disk that all of them sync at once would set the pace.
@@ -75,6 +83,8 @@ impl Home {
         let root = root.expect("a directory");
         let mut config = Config::new(NodeName::new(name).expect("a name"));
         config.mesh_listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        // Most of these federations are their founder's to the end.
+        config.founding_voters = VOTERS_MAX;
         config.advertise = at.iter().map(SocketAddr::to_string).collect();
         let home = Self { root };
         FederatedMesh::init(&home.path(), &config).expect("makes a node");
@@ -130,10 +140,18 @@ pub(super) struct Federation {
 impl Federation {
     /// So many members, `n0` the founder, each in a session with every other.
     pub(super) async fn of(members: usize) -> Self {
+        Self::made_of((0..members).map(|i| Home::new(&format!("n{i}")))).await
+    }
+
+    /// As [`of`](Self::of), where four members and more decide together.
+    pub(super) async fn deciding(members: usize) -> Self {
+        Self::made_of((0..members).map(|i| Home::deciding(&format!("n{i}")))).await
+    }
+
+    async fn made_of(all: impl Iterator<Item = Home>) -> Self {
         let mut homes = Vec::new();
         let mut nodes = Vec::new();
-        for i in 0..members {
-            let home = Home::new(&format!("n{i}"));
+        for home in all {
             let node = home.open().await;
             if let Some(founder) = nodes.first() {
                 admit(founder, &node).await;
@@ -141,7 +159,7 @@ impl Federation {
             homes.push(home);
             nodes.push(node);
         }
-        if members == 1 {
+        if nodes.len() == 1 {
             nodes[0].found().expect("founds");
         }
         all_active(&nodes).await;

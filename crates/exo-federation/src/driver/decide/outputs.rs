@@ -1,0 +1,136 @@
+//! Carrying out what the replica wants, in its order and under its lock.
+
+use std::sync::{Arc, PoisonError};
+
+use exo_consensus::{Certificate, Decline, Directory, Effect, FetchLog, Message, log_piece};
+use exo_node::decide::{Decided, Output};
+use exo_types::{PeerId, Wire};
+
+use super::signer::Job;
+use super::tickets::Settled;
+use super::{Inner, Shared};
+use crate::driver::net::LaneFrame;
+
+impl Shared {
+    pub(super) fn carry_out(&self, inner: &mut Inner, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Do(effect) => self.effect(inner, effect),
+                Output::Decided(decided) => Self::decided(inner, decided),
+                Output::Roster(roster) => {
+                    inner.changed = Some(inner.decisions.replica().point().size);
+                    self.roster.send_modify(|told| {
+                        told.roster = Some(roster);
+                        told.certified = false;
+                    });
+                }
+            }
+        }
+    }
+
+    fn effect(&self, inner: &mut Inner, effect: Effect) {
+        match effect {
+            Effect::Persist { number, record } => self.disk.append(number, record),
+            Effect::Rotate { number, records } => self.disk.rotate(number, records),
+            Effect::Send { to, message } => {
+                if let Some(frame) = frame(&message) {
+                    self.lanes.send(&to, &frame);
+                }
+            }
+            Effect::Broadcast(message) => {
+                let Some(frame) = frame(&message) else { return };
+                for (_, voter) in self.directory().voters.iter() {
+                    if voter.id != self.me {
+                        self.lanes.send(&voter.id, &frame);
+                    }
+                }
+            }
+            Effect::Sign(statement) => self.signer.sign(Job::Statement(statement)),
+            Effect::SignBundle(head) => self.signer.sign(Job::Bundle(head)),
+            Effect::Cosign { size, root } => {
+                let key = inner.decisions.cosigner();
+                self.signer.sign(Job::Log { size, root, key });
+            }
+            // The decisions carry it into the charter.
+            Effect::Apply { .. } => {}
+            Effect::Certified(certificate) => self.certified(inner, &certificate),
+            Effect::Done { ticket, leaf, .. } => self.done(inner, ticket, leaf),
+            Effect::Declined { ticket, why } => declined(inner, ticket, why),
+            Effect::Serve { to, asked, certificate } => self.serve(to, asked, certificate),
+            Effect::Epoch { epoch, voters } => {
+                let federation = self.directory().federation;
+                tracing::info!(%epoch, voters = voters.count(), "an epoch of consensus has begun");
+                let directory = Arc::new(Directory { federation, epoch, voters });
+                *self.directory.write().unwrap_or_else(PoisonError::into_inner) = directory;
+            }
+            Effect::Halted(contradiction) => self.halt(inner, contradiction.to_string()),
+        }
+    }
+
+    fn decided(inner: &mut Inner, decided: Vec<Decided>) {
+        for decided in decided {
+            inner.outcomes.note(&decided);
+            inner.fresh.push_back(Arc::new(decided));
+        }
+    }
+
+    /// A longer prefix has its proof: what it covers is told.
+    fn certified(&self, inner: &mut Inner, certificate: &Certificate) {
+        metrics::gauge!("exo_consensus_certified_sequence").set(certificate.seal.sequence.0 as f64);
+        metrics::gauge!("exo_consensus_log_entries").set(certificate.size as f64);
+        while let Some(decided) = inner.fresh.front()
+            && decided.index < certificate.size
+        {
+            if let Some(decided) = inner.fresh.pop_front() {
+                // Mostly nobody watches.
+                let _ = self.events.send(decided);
+            }
+        }
+        if inner.changed.is_some_and(|size| size <= certificate.size) {
+            inner.changed = None;
+            self.roster.send_modify(|told| told.certified = true);
+        }
+    }
+
+    fn done(&self, inner: &mut Inner, ticket: u64, leaf: u64) {
+        metrics::counter!("exo_commits_total").increment(1);
+        let Some((since, to)) = inner.tickets.settle(ticket) else { return };
+        let took = self.clock.now().mono.saturating_sub(since);
+        metrics::histogram!("exo_commit_seconds").record(took.as_secs_f64());
+        if let Some(to) = to {
+            // Who proposed it may have gone; it stands in the log.
+            let _ = to.send(Settled::Certified(leaf));
+        }
+    }
+
+    /// Reads the log for who asks, where not too many are read for at once: it asks again.
+    fn serve(&self, to: PeerId, asked: FetchLog, certificate: Option<Arc<Certificate>>) {
+        let Ok(permit) = Arc::clone(&self.serves).try_acquire_owned() else { return };
+        let (archive, lanes) = (self.archive.clone(), Arc::clone(&self.lanes));
+        self.runtime.spawn_blocking(move || {
+            let piece = log_piece(&archive, asked, certificate);
+            let frame = piece.and_then(|piece| frame(&Message::LogPiece(Box::new(piece))));
+            if let Some(frame) = frame {
+                lanes.send(&to, &frame);
+            }
+            drop(permit);
+        });
+    }
+}
+
+fn declined(inner: &mut Inner, ticket: u64, why: Decline) {
+    metrics::counter!("exo_commits_declined_total").increment(1);
+    if let Some((_, Some(to))) = inner.tickets.settle(ticket) {
+        let _ = to.send(Settled::Declined(why));
+    }
+}
+
+/// The message as it goes over every lane.
+fn frame(message: &Message) -> Option<LaneFrame> {
+    let made = message.to_wire().and_then(|body| LaneFrame::new(&body));
+    if let Err(error) = &made {
+        // Every part was bounded when it was taken in.
+        tracing::error!(%error, "a message of the commit protocol is over its bound");
+    }
+    made.ok()
+}

@@ -1,0 +1,217 @@
+//! From the disk to a replica that is ready to run: its journal and its log, or their absence.
+//!
+//! A replica that does not know what it has said must not vote: a journal that is lost or damaged makes
+//! it one that rejoins ([`Start::Wiped`]). So whether it was ever there has to be known. It begins when the
+//! node learns of the constitution, once; where a node starts with a constitution in its state and has no
+//! journal, it is taken for lost. (A crash between the two costs an epoch and nothing else.)
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use exo_consensus::{Input, LoggedBatch, Start};
+use exo_node::decide::{Decided, Decisions, Output, RecoverError};
+use exo_node::roster::RosterBody;
+use exo_types::limits::TRANSFER_BATCHES_MAX;
+use exo_types::{FederationId, PeerId};
+use rand::TryRng;
+
+use super::outcomes::Outcomes;
+use crate::driver::clock::Clock;
+use crate::driver::journal::{Archive, Journal, JournalError, Opened, Part};
+use crate::error::{ErrorCode, FederationError};
+
+/// Where a replica lives and what it decides for.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// Its directory.
+    pub(crate) dir: PathBuf,
+    /// The federation.
+    pub(crate) federation: FederationId,
+    /// The member.
+    pub(crate) me: PeerId,
+    /// The federation's constitution.
+    pub(crate) constitution: Arc<RosterBody>,
+}
+
+/// Whether a replica begins or goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// The node learns of the constitution only now.
+    First,
+    /// It had the constitution in a former run.
+    Later,
+}
+
+/// A replica that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(super) federation: FederationId,
+    pub(super) me: PeerId,
+    pub(super) decisions: Decisions,
+    pub(super) outputs: Vec<Output>,
+    pub(super) opened: Opened,
+    pub(super) outcomes: Outcomes,
+    pub(super) constitution: Arc<RosterBody>,
+}
+
+impl Ready {
+    /// Reads what is on the disk, and puts aside what is damaged.
+    ///
+    /// # Errors
+    /// The disk cannot be read or written, or the constitution gives no replica.
+    pub(crate) fn prepare(
+        place: &Place,
+        life: Life,
+        clock: Clock,
+    ) -> Result<Self, FederationError> {
+        let (mut opened, damaged) = open(place)?;
+        if let Some(repaired) = &opened.repaired {
+            tracing::info!(%repaired, "the journal of decisions was repaired after a crash");
+        }
+        let mut start = first_start(place);
+        if !opened.records.is_empty() {
+            match Self::recover(place, opened, clock) {
+                Ok(ready) => return Ok(ready),
+                Err(Lost { part, cause }) => {
+                    tracing::error!(%cause, "the journal of decisions is lost: this node rejoins");
+                    Journal::set_aside(&place.dir, part).map_err(|error| refused(&error))?;
+                    (opened, _) = open(place)?;
+                    start = wiped();
+                }
+            }
+        } else if damaged || opened.archive.size() > 0 || life == Life::Later {
+            tracing::warn!("the journal of decisions is not there: this node rejoins");
+            start = wiped();
+        }
+        let decisions = Decisions::begin(place.federation, place.me, &place.constitution, start);
+        let mut decisions = decisions
+            .map_err(|error| FederationError::new(ErrorCode::DataCorrupt, error.to_string()))?;
+        let outputs = decisions.step(clock.now().mono, Input::Tick);
+        Ok(Self::of(place, decisions, outputs, opened, Outcomes::default()))
+    }
+
+    /// The roster that the log gives.
+    pub(crate) fn roster(&self) -> exo_node::roster::Roster {
+        self.decisions.charter().roster()
+    }
+
+    fn recover(place: &Place, mut opened: Opened, clock: Clock) -> Result<Self, Lost> {
+        let mut outcomes = Outcomes::default();
+        let mut failed = None;
+        let records = std::mem::take(&mut opened.records);
+        let log = Walk::new(&opened.archive, &mut failed);
+        let told = |decided: Decided| outcomes.note(&decided);
+        let recovered = Decisions::recover(
+            place.federation,
+            place.me,
+            clock.now().mono,
+            &place.constitution,
+            records,
+            log,
+            told,
+        );
+        let lost = |part, cause: String| Lost { part, cause };
+        if let Some(error) = failed {
+            return Err(lost(Part::Log, error));
+        }
+        let (decisions, outputs) = recovered.map_err(|error| match error {
+            RecoverError::LogShort { .. } | RecoverError::LogDiffers => {
+                lost(Part::Log, error.to_string())
+            }
+            RecoverError::Begin(_) | RecoverError::Journal(_) => {
+                lost(Part::Journal, error.to_string())
+            }
+        })?;
+        Ok(Self::of(place, decisions, outputs, opened, outcomes))
+    }
+
+    fn of(
+        place: &Place,
+        decisions: Decisions,
+        outputs: Vec<Output>,
+        opened: Opened,
+        outcomes: Outcomes,
+    ) -> Self {
+        let (federation, me) = (place.federation, place.me);
+        let constitution = Arc::clone(&place.constitution);
+        Self { federation, me, decisions, outputs, opened, outcomes, constitution }
+    }
+}
+
+/// Why a journal does not give a replica back.
+struct Lost {
+    part: Part,
+    cause: String,
+}
+
+/// The batches of a log from the first on.
+pub(super) struct Walk<'a> {
+    archive: &'a Archive,
+    batches: std::vec::IntoIter<(u64, LoggedBatch)>,
+    next: u64,
+    failed: &'a mut Option<String>,
+}
+
+impl<'a> Walk<'a> {
+    /// Begins; where the log cannot be read the walk ends and `failed` says why.
+    pub(super) fn new(archive: &'a Archive, failed: &'a mut Option<String>) -> Self {
+        Self { archive, batches: Vec::new().into_iter(), next: 0, failed }
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = (u64, LoggedBatch);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.batches.len() == 0 {
+            match self.archive.batches(self.next, TRANSFER_BATCHES_MAX) {
+                Ok(batches) => self.batches = batches.into_iter(),
+                Err(error) => {
+                    *self.failed = Some(error.to_string());
+                    return None;
+                }
+            }
+        }
+        let (first, batch) = self.batches.next()?;
+        self.next = first.saturating_add(batch.size());
+        Some((first, batch))
+    }
+}
+
+/// Opens journal and log; one that is damaged is put aside, and this says so.
+fn open(place: &Place) -> Result<(Opened, bool), FederationError> {
+    match Journal::open(&place.dir) {
+        Ok(opened) => Ok((opened, false)),
+        Err(error @ JournalError::Damaged { part, .. }) => {
+            tracing::error!(%error, "the journal or log of decisions is damaged: it is put aside");
+            Journal::set_aside(&place.dir, part).map_err(|error| refused(&error))?;
+            Journal::open(&place.dir).map(|opened| (opened, true)).map_err(|error| refused(&error))
+        }
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+fn first_start(place: &Place) -> Start {
+    match place.constitution.voters.contains(&place.me) {
+        true => Start::Founding,
+        false => Start::Joining,
+    }
+}
+
+fn wiped() -> Start {
+    let mut nonce = [0; 8];
+    // As for every other random number of a node: before the system's generator is seeded nothing goes
+    // on.
+    if rand::rngs::SysRng.try_fill_bytes(&mut nonce).is_err() {
+        std::process::abort();
+    }
+    Start::Wiped { nonce: u64::from_le_bytes(nonce) }
+}
+
+fn refused(error: &JournalError) -> FederationError {
+    let code = match error {
+        JournalError::Damaged { .. } | JournalError::OtherLog { .. } => ErrorCode::DataCorrupt,
+        _ => ErrorCode::Io,
+    };
+    FederationError::new(code, format!("the log of decisions: {error}"))
+}
