@@ -37,11 +37,11 @@ fn leg(scale: ScoreScale, hits: Vec<Hit>) -> Leg {
     Leg { kind, scale, hits }
 }
 
-fn response(name: &str, legs: Vec<Leg>) -> SourceResponse {
+pub(crate) fn response(name: &str, legs: Vec<Leg>) -> SourceResponse {
     SourceResponse { name: NodeName::new(name).expect("a name"), legs }
 }
 
-fn slot(source: u8) -> Slot {
+pub(crate) fn slot(source: u8) -> Slot {
     Slot { query: QUERY, source: peer(source), snapshot: [0; 32] }
 }
 

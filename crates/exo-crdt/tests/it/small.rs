@@ -2,8 +2,12 @@
 
 use std::sync::OnceLock;
 
-use exo_crdt::{Batch, CollectionKind, Evidence, GSet, LWWMap, LWWRegister, Merge, Stamp};
+use exo_crdt::{
+    Batch, CollectionKind, Evidence, EvidenceSet, GSet, LWWMap, LWWRegister, Merge, ORSet,
+    Reconciled, Slot, Stamp,
+};
 
+use crate::reconcile::{response, slot};
 use crate::support::{Member, T0, bytes, hlc, peer};
 
 fn check_all<T: Merge + Clone>(states: &[T], encode: impl Fn(&T) -> Vec<u8>) {
@@ -60,6 +64,85 @@ fn all_maps_of_two_keys_and_few_writes_obey_the_laws() {
 fn all_subsets_of_four_items_obey_the_laws() {
     let all: Vec<GSet<u8>> =
         (0..16u8).map(|bits| (0..4).filter(|n| bits >> n & 1 == 1).collect()).collect();
+    check_all(&all, bytes);
+}
+
+/// Every pair or triple of replicas that so many operations lead to, from empty ones: each operation
+/// adds or removes the element at one replica, or joins one replica into another.
+fn or_set_histories(replicas: usize, operations: usize) -> Vec<Vec<ORSet<u8>>> {
+    let mut all = vec![vec![ORSet::new(); replicas]];
+    let mut seen = std::collections::BTreeSet::new();
+    let mut fresh = all.clone();
+    for _ in 0..operations {
+        let mut next = Vec::new();
+        for states in &fresh {
+            for at in 0..replicas {
+                for step in 0..replicas + 1 {
+                    let mut states = states.clone();
+                    match step {
+                        step if step == at => {
+                            states[at].insert(7, peer(at as u8)).expect("a dot");
+                        }
+                        step if step == replicas => drop(states[at].remove(&7)),
+                        from => {
+                            let other = states[from].clone();
+                            states[at].merge(other);
+                        }
+                    }
+                    if seen.insert(states.iter().map(bytes).collect::<Vec<_>>()) {
+                        next.push(states);
+                    }
+                }
+            }
+        }
+        all.extend(next.iter().cloned());
+        fresh = next;
+    }
+    all
+}
+
+#[test]
+fn all_histories_of_observed_remove_sets_of_few_operations_obey_the_laws() {
+    for (replicas, operations) in [(2, 8), (3, 5)] {
+        let histories = or_set_histories(replicas, operations);
+        assert!(histories.len() > 500, "{} histories", histories.len());
+        histories.iter().for_each(|states| check_all(states, bytes));
+    }
+}
+
+#[test]
+fn all_sets_of_proofs_from_three_histories_obey_the_laws() {
+    let proofs = all_evidence();
+    let some: Vec<_> = proofs.iter().step_by(proofs.len().div_ceil(5)).collect();
+    let all: Vec<EvidenceSet> = (0..1u32 << some.len())
+        .map(|bits| {
+            let mut set = EvidenceSet::default();
+            for (_, proof) in some.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1) {
+                set.insert((*proof).clone());
+            }
+            set
+        })
+        .collect();
+    check_all(&all, |set| set.iter().flat_map(|(_, proof)| proof.id().0).collect());
+}
+
+#[test]
+fn all_reconciled_answers_of_few_responses_obey_the_laws() {
+    // Of two slots, in one of which a source may say up to three different things.
+    let said: Vec<(Slot, _)> = [(1, "a"), (1, "b"), (1, "c"), (2, "a")]
+        .map(|(at, name)| (slot(at), response(name, Vec::new())))
+        .into();
+    let all: Vec<Reconciled> = (0..1u32 << said.len())
+        .map(|bits| {
+            let mut state = Reconciled::default();
+            for (_, (slot, response)) in
+                said.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1)
+            {
+                state.insert(*slot, response.clone()).expect("valid");
+            }
+            state
+        })
+        .collect();
     check_all(&all, bytes);
 }
 
