@@ -73,6 +73,9 @@ pub(crate) enum Command {
     Import(cmd::import::Args),
     /// Ask the federation
     Query(cmd::query::Args),
+    /// Propose, list and watch what the federation decides together
+    #[command(subcommand)]
+    Commit(cmd::commit::Command),
     /// Check a commit proof offline: no node, no configuration, no network
     Verify(cmd::verify::Args),
     /// Measure this machine: cryptography, or queries over a federation of processes

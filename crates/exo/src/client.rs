@@ -141,6 +141,23 @@ impl Client {
         self.answer(request.send(&encode(body)?[..]))
     }
 
+    /// Posts a document that is JSON already.
+    pub(crate) fn post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &[u8],
+    ) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header("Authorization", self.authorization.as_str())
+            .header("Content-Type", "application/json")
+            .config()
+            .timeout_global(Some(REQUEST_TIMEOUT))
+            .build();
+        self.answer(request.send(body))
+    }
+
     /// Puts a document in the place of what is there.
     pub(crate) fn put<B: Serialize, T: DeserializeOwned>(
         &self,
@@ -177,6 +194,18 @@ impl Client {
         let response = self.accepted(request.send(&encode(body)?[..]))?;
         let reader = response.into_body().into_with_config().limit(API_ANSWER_BYTES_MAX).reader();
         Ok(Events::new(reader))
+    }
+
+    /// Follows the events of a resource, for as long as the node serves them.
+    pub(crate) fn get_events(&self, path: &str) -> Result<Events, Failure> {
+        let request = self
+            .agent
+            .get(format!("{}{path}", self.base))
+            .header("Authorization", self.authorization.as_str())
+            .header("Accept", "text/event-stream")
+            .call();
+        let reader = self.accepted(request)?.into_body().into_with_config().limit(u64::MAX);
+        Ok(Events::new(reader.reader()))
     }
 
     fn answer<T: DeserializeOwned>(

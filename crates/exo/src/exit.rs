@@ -25,6 +25,8 @@ pub(crate) enum Exit {
     Unreachable = 6,
     /// A proof does not hold.
     ProofInvalid = 7,
+    /// Too few voters take part to decide.
+    NoQuorum = 8,
     /// Stopped by a signal.
     Interrupted = 130,
 }
@@ -34,22 +36,25 @@ impl Exit {
     pub(crate) fn of(code: ErrorCode) -> Self {
         use ErrorCode as C;
         match code {
-            C::InvalidArgument | C::InvalidQuery => Self::Usage,
+            C::InvalidArgument | C::InvalidQuery | C::UpdateTooLong => Self::Usage,
             C::TooFewSources => Self::TooFewSources,
             C::CollectionNotFound
             | C::RecordNotFound
             | C::PeerNotFound
             | C::InviteNotFound
             | C::WordsUnknown
+            | C::DecisionNotFound
             | C::RouteNotFound => Self::NotFound,
             C::Refused
             | C::JoinRefused
             | C::NotFounder
+            | C::NoVote
             | C::Unauthorised
             | C::OriginRefused
             | C::KeyPermissions => Self::Denied,
             C::Unreachable | C::NodeNotRunning => Self::Unreachable,
             C::ProofInvalid => Self::ProofInvalid,
+            C::InsufficientPeers | C::NoQuorum => Self::NoQuorum,
             C::Interrupted => Self::Interrupted,
             _ => Self::Failure,
         }
@@ -163,6 +168,11 @@ mod tests {
             (ErrorCode::RecordNotFound, 4),
             (ErrorCode::Refused, 5),
             (ErrorCode::NodeNotRunning, 6),
+            (ErrorCode::ProofInvalid, 7),
+            (ErrorCode::NoQuorum, 8),
+            (ErrorCode::InsufficientPeers, 8),
+            (ErrorCode::NoVote, 5),
+            (ErrorCode::DecisionNotFound, 4),
             (ErrorCode::Interrupted, 130),
             (ErrorCode::Io, 1),
         ];

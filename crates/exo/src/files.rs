@@ -158,6 +158,20 @@ pub(crate) fn read_small(path: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// Reads a file of bounded length.
+pub(crate) fn read_bytes(path: &Path, most: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(most as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|error| Failure::file(path, &error))?;
+    if bytes.len() > most {
+        return Err(Failure::new(
+            ErrorCode::InvalidArgument,
+            format!("{} is longer than {most} bytes", path.display()),
+        ));
+    }
+    Ok(bytes)
+}
+
 fn key_file(error: &KeyFileError) -> Failure {
     let code = match error {
         KeyFileError::FileMode { .. } | KeyFileError::DirectoryMode { .. } => {

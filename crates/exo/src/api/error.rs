@@ -90,25 +90,33 @@ const fn status_of(code: ErrorCode) -> StatusCode {
         | C::InvalidArgument
         | C::DimensionMismatch
         | C::TicketMalformed
+        | C::UpdateTooLong
         | C::ImportInvalid => StatusCode::BAD_REQUEST,
         C::Unauthorised => StatusCode::UNAUTHORIZED,
-        C::OriginRefused | C::NotFounder | C::Refused | C::JoinRefused => StatusCode::FORBIDDEN,
+        C::OriginRefused | C::NotFounder | C::NoVote | C::Refused | C::JoinRefused => {
+            StatusCode::FORBIDDEN
+        }
         C::CollectionNotFound
         | C::RecordNotFound
         | C::PeerNotFound
         | C::InviteNotFound
         | C::WordsUnknown
+        | C::DecisionNotFound
         | C::RouteNotFound => StatusCode::NOT_FOUND,
         C::CollectionExists
         | C::TooManyInvites
         | C::NotAMember
+        | C::InsufficientPeers
         | C::AlreadyMember
         | C::AlreadyInitialised
         | C::JoinInProgress => StatusCode::CONFLICT,
         C::TicketExpired => StatusCode::GONE,
         C::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         C::Unreachable => StatusCode::BAD_GATEWAY,
-        C::Busy | C::TooFewSources | C::NoPath => StatusCode::SERVICE_UNAVAILABLE,
+        C::ProofInvalid => StatusCode::UNPROCESSABLE_ENTITY,
+        C::Busy | C::TooFewSources | C::NoPath | C::NoQuorum | C::NotCertified => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

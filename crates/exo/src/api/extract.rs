@@ -4,14 +4,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use exo_federation::ErrorCode;
 use exo_types::NameError;
 use exo_types::limits::{
-    API_BODY_BYTES_MAX, API_BODY_READ_TIMEOUT_MILLIS, API_RECORDS_BODY_BYTES_MAX,
+    API_BODY_BYTES_MAX, API_BODY_READ_TIMEOUT_MILLIS, API_PROPOSALS_BODY_BYTES_MAX,
+    API_RECORDS_BODY_BYTES_MAX,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -106,6 +107,31 @@ fn is_length(error: &axum::Error) -> bool {
     false
 }
 
+/// A JSON body of at most [`API_PROPOSALS_BODY_BYTES_MAX`].
+pub(crate) struct ProposalJson<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Api> for ProposalJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _api: &Api) -> Result<Self, ApiError> {
+        read(request, API_PROPOSALS_BODY_BYTES_MAX).await.map(Self)
+    }
+}
+
+/// What stands behind the question mark of an address.
+pub(crate) struct Asked<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Api> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let Query(asked) = Query::<T>::from_request_parts(parts, api).await.map_err(|error| {
+            ApiError::new(ErrorCode::InvalidArgument, format!("the address: {}", error.body_text()))
+        })?;
+        Ok(Self(asked))
+    }
+}
+
 /// One path segment of a checked type.
 pub(crate) struct One<A>(pub(crate) A);
 
@@ -143,6 +169,16 @@ pub(crate) trait Segment: Sized + Send {
 impl Segment for String {
     fn parse(text: &str) -> Result<Self, ApiError> {
         Ok(text.to_owned())
+    }
+}
+
+impl Segment for u64 {
+    fn parse(text: &str) -> Result<Self, ApiError> {
+        // One form: no sign, no leading zeros.
+        match text.parse::<Self>() {
+            Ok(number) if number.to_string() == text => Ok(number),
+            _ => Err(ApiError::new(ErrorCode::InvalidArgument, format!("{text:?} is no number"))),
+        }
     }
 }
 

@@ -14,7 +14,6 @@ mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -23,7 +22,7 @@ use exo_crypto::ApiToken;
 use exo_federation::FederatedMesh;
 use exo_types::limits::{API_REQUESTS_IN_FLIGHT_MAX, API_WRITES_IN_FLIGHT_MAX};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub(crate) use server::Server;
 
@@ -40,7 +39,7 @@ struct Shared {
     metrics: Option<PrometheusHandle>,
     requests: Arc<Semaphore>,
     writes: Arc<Semaphore>,
-    stopping: AtomicBool,
+    stopping: watch::Sender<bool>,
 }
 
 impl Api {
@@ -60,13 +59,14 @@ impl Api {
             metrics,
             requests: Arc::new(Semaphore::new(API_REQUESTS_IN_FLIGHT_MAX)),
             writes: Arc::new(Semaphore::new(API_WRITES_IN_FLIGHT_MAX)),
-            stopping: AtomicBool::new(false),
+            stopping: watch::Sender::new(false),
         }))
     }
 
-    /// Admits no further work: new requests are told that the node is stopping.
+    /// Admits no further work: new requests are told that the node is stopping, and answers that
+    /// would never end do.
     pub(crate) fn stop_admitting(&self) {
-        self.0.stopping.store(true, Ordering::Relaxed);
+        self.0.stopping.send_replace(true);
     }
 
     fn mesh(&self) -> &FederatedMesh {
@@ -74,7 +74,12 @@ impl Api {
     }
 
     fn stopping(&self) -> bool {
-        self.0.stopping.load(Ordering::Relaxed)
+        *self.0.stopping.borrow()
+    }
+
+    /// Turns true when the node stops.
+    fn stopped(&self) -> watch::Receiver<bool> {
+        self.0.stopping.subscribe()
     }
 
     /// Every route, behind its guards.
@@ -93,7 +98,7 @@ impl Api {
 
 /// Every path with its methods.
 fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
-    use routes::{collections, health, node, peers, queries, records};
+    use routes::{collections, decisions, health, log, node, peers, proofs, queries, records};
     vec![
         ("/healthz", get(health::live)),
         ("/livez", get(health::live)),
@@ -116,6 +121,14 @@ fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/collections/{name}/records/{id}", get(records::get)),
         ("/v1/collections/{name}/imports/{id}", get(records::import_progress)),
         ("/v1/queries", post(queries::query)),
+        ("/v1/decisions", get(decisions::list).post(decisions::propose)),
+        ("/v1/decisions/events", get(decisions::events)),
+        ("/v1/decisions/policy", get(decisions::policy)),
+        ("/v1/decisions/{index}", get(decisions::show)),
+        ("/v1/decisions/{index}/proof", get(decisions::proof)),
+        ("/v1/proofs/verify", post(proofs::verify)),
+        ("/v1/log/checkpoint", get(log::checkpoint)),
+        ("/v1/log/tile/{*path}", get(log::tile)),
     ]
 }
 
@@ -169,6 +182,7 @@ mod tests {
         let mut guarded = 0;
         for (path, _) in table() {
             let path = path.replace("{name}", "c").replace("{id}", "1").replace("{peer}", "nobody");
+            let path = path.replace("{index}", "1").replace("{*path}", "0/000.p/1");
             let mut served = 0;
             for method in &methods {
                 let good = ask(&api, method, &path, Some(&format!("Bearer {token}"))).await;

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 
-use exo_federation::{Config, FederatedMesh};
-use exo_types::{NodeName, PeerId};
+use exo_federation::{Config, ErrorCode, FederatedMesh};
+use exo_types::limits::{VOTERS_MAX, VOTERS_MIN};
+use exo_types::{FederationId, NodeName, PeerId};
 use serde::Serialize;
 
 use super::Context;
 use crate::api::dto::node::words;
-use crate::exit::{Exit, Outcome};
-use crate::files::DataDir;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::files::{DataDir, write_whole};
 use crate::output::{Style, table};
 
 /// Arguments of `exo init`.
@@ -27,6 +28,13 @@ pub(crate) struct Args {
     /// An address that peers are told, host:port; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Vec<String>,
+    /// Found a federation at once, with this node as its only member
+    #[arg(long)]
+    found: bool,
+    /// With how many members the federation begins to decide by consensus, so that its founder decides
+    /// nothing alone any more [default: 4]
+    #[arg(long, requires = "found", value_name = "N", value_parser = voters)]
+    voters: Option<usize>,
 }
 
 /// A new node, `exo.init/1`.
@@ -39,6 +47,9 @@ pub(crate) struct InitDoc {
     words: Vec<String>,
     mesh_listen: SocketAddr,
     api_listen: SocketAddr,
+    /// The federation it has founded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    federation: Option<FederationId>,
 }
 
 /// Makes the node and prints the words of its identity.
@@ -48,27 +59,41 @@ pub(crate) fn run(context: &Context, args: Args) -> Outcome {
     config.mesh_listen = args.mesh_listen.unwrap_or(config.mesh_listen);
     config.api_listen = args.api_listen.unwrap_or(config.api_listen);
     config.advertise = args.advertise;
-    let doc = make(&context.data_dir, &config)?;
+    config.founding_voters = args.voters.unwrap_or(config.founding_voters);
+    let mut doc = make(&context.data_dir, &config)?;
+    if args.found {
+        doc.federation = Some(found(&context.data_dir, &config)?);
+    }
     if output.json {
         output.json(&doc)?;
         return Ok(Exit::Ok);
     }
     output.line(&output.style(&format!("Node {} is made.", doc.name), Style::Strong))?;
-    for line in table(&[
+    let mut rows = vec![
         vec!["  peer id".into(), doc.peer.to_string()],
         vec!["  words".into(), doc.words.join(" ")],
         vec!["  directory".into(), context.data_dir.path().display().to_string()],
         vec!["  peers reach it at".into(), format!("{} (UDP)", doc.mesh_listen)],
         vec!["  local API".into(), format!("{} (token in keys/api.token)", doc.api_listen)],
-    ]) {
+    ];
+    if let Some(federation) = doc.federation {
+        let voters = config.founding_voters;
+        rows.push(vec!["  federation".into(), federation.to_string()]);
+        rows.push(vec!["  decides together".into(), format!("from {voters} members on")]);
+    }
+    for line in table(&rows) {
         output.line(&line)?;
     }
-    output.note("Next: `exo serve` runs it; then `exo invite new` founds a federation, or `exo join` joins one.");
+    output.note(if args.found {
+        "Next: `exo serve` runs it; then `exo invite new` makes a ticket for the next member."
+    } else {
+        "Next: `exo serve` runs it; then `exo invite new` founds a federation, or `exo join` joins one."
+    });
     Ok(Exit::Ok)
 }
 
 /// Makes a node in a directory.
-pub(crate) fn make(data_dir: &DataDir, config: &Config) -> Result<InitDoc, crate::exit::Failure> {
+pub(crate) fn make(data_dir: &DataDir, config: &Config) -> Result<InitDoc, Failure> {
     config.addresses()?;
     let made = FederatedMesh::init(data_dir.path(), config)?;
     data_dir.make_token()?;
@@ -79,7 +104,42 @@ pub(crate) fn make(data_dir: &DataDir, config: &Config) -> Result<InitDoc, crate
         words: words(&made.words),
         mesh_listen: config.mesh_listen,
         api_listen: config.api_listen,
+        federation: None,
     })
+}
+
+/// Founds a federation with the new node. It listens nowhere that anybody could reach meanwhile, and
+/// does not need its port for that.
+fn found(data_dir: &DataDir, config: &Config) -> Result<FederationId, Failure> {
+    let path = Config::path(data_dir.path());
+    let write = |config: &Config| -> Result<(), Failure> {
+        write_whole(&path, config.to_toml()?.as_bytes())
+    };
+    let mut alone = config.clone();
+    alone.mesh_listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    write(&alone)?;
+    let founded = found_alone(data_dir);
+    write(config)?;
+    founded
+}
+
+fn found_alone(data_dir: &DataDir) -> Result<FederationId, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::new(ErrorCode::Io, format!("runtime: {error}")))?;
+    runtime.block_on(async {
+        let mesh = Box::pin(FederatedMesh::open(data_dir.path())).await?;
+        let founded = mesh.found();
+        mesh.shutdown().await;
+        Ok(founded?)
+    })
+}
+
+fn voters(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(voters) if (VOTERS_MIN..=VOTERS_MAX).contains(&voters) => Ok(voters),
+        _ => Err(format!("must be {VOTERS_MIN} to {VOTERS_MAX}")),
+    }
 }
 
 #[cfg(test)]
@@ -95,6 +155,7 @@ mod tests {
             words: words("able baker charlie dog"),
             mesh_listen: SocketAddr::from(([0, 0, 0, 0], 7700)),
             api_listen: SocketAddr::from(([127, 0, 0, 1], 7780)),
+            federation: None,
         };
         assert_eq!(
             serde_json::to_string(&doc).expect("json"),

@@ -71,11 +71,13 @@ fn follow(context: &Context, client: &Client, args: &Args, mut join: Document<Jo
                 ));
             }
             JoinState::Pending if args.no_wait => return Ok(Exit::Ok),
-            JoinState::Idle | JoinState::Connecting | JoinState::Pending => {}
+            JoinState::Idle | JoinState::Connecting | JoinState::Pending | JoinState::Following => {
+            }
         }
         if began.elapsed() >= args.timeout {
             let what = match state {
                 JoinState::Pending => "not approved yet",
+                JoinState::Following => "approved; what the federation has decided is not here yet",
                 _ => "the inviter is not reached yet",
             };
             return Err(Failure::new(

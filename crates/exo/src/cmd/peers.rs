@@ -7,6 +7,7 @@ use exo_federation::ErrorCode;
 
 use super::Context;
 use crate::api::dto::Document;
+use crate::api::dto::decision::OutcomeDoc;
 use crate::api::dto::peer::{
     ApproveRequest, PeerDoc, PeerStateDoc, PeersDoc, PingDoc, RevokeRequest,
 };
@@ -77,18 +78,24 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         }
         Command::Approve(args) => {
             let peer = approve(&client, args.words.join(" "))?;
-            said(output, &peer, &format!("{} is a member now.", peer.body.name))?;
+            let name = &peer.body.name;
+            return said(output, &peer, &format!("{name} is a member now"), "approve its words");
         }
         Command::Reject(args) => {
             let peer: Document<PeerDoc> =
                 client.post(&path(&args.peer, "/reject"), &serde_json::json!({}))?;
-            said(output, &peer, &format!("{} is turned away.", peer.body.name))?;
+            return said(output, &peer, &format!("{} is turned away", peer.body.name), "");
         }
         Command::Revoke(args) => {
             let request = RevokeRequest { reason: args.reason };
             let peer: Document<PeerDoc> = client.post(&path(&args.peer, "/revoke"), &request)?;
-            said(output, &peer, &format!("{} is removed.", peer.body.name))?;
-            output.note("What it has copied before cannot be called back.");
+            let name = &peer.body.name;
+            let others = format!("run `exo peers revoke {name}`");
+            let exit = said(output, &peer, &format!("{name} is removed"), &others)?;
+            if peer.body.state == PeerStateDoc::Revoked {
+                output.note("What it has copied before cannot be called back.");
+            }
+            return Ok(exit);
         }
         Command::Ping(args) => {
             let ping: Document<PingDoc> =
@@ -121,8 +128,31 @@ pub(crate) fn approve(client: &Client, words: String) -> Result<Document<PeerDoc
     }
 }
 
-fn said(output: &Output, peer: &Document<PeerDoc>, text: &str) -> Result<(), Failure> {
-    if output.json { output.json(peer) } else { output.line(text) }
+/// Says what became of a peer: `done` when it is done, else what is missing and what `others` do.
+fn said(output: &Output, peer: &Document<PeerDoc>, done: &str, others: &str) -> Outcome {
+    let decision = peer.body.decision.as_ref();
+    let void = decision.is_some_and(|decision| decision.outcome == OutcomeDoc::Void);
+    let exit = if void { Exit::Failure } else { Exit::Ok };
+    if output.json {
+        output.json(peer)?;
+        return Ok(exit);
+    }
+    let Some(decision) = decision else {
+        output.line(&format!("{done}."))?;
+        return Ok(exit);
+    };
+    let number = decision.index;
+    output.line(&match (decision.outcome, decision.have, decision.need) {
+        (OutcomeDoc::Wished, Some(have), Some(need)) => {
+            format!("{have} of {need} voters wish it, by commit #{number}; others {others}.")
+        }
+        (OutcomeDoc::Void, _, _) => {
+            let reason = decision.reason.as_deref().unwrap_or("no reason given");
+            format!("Without effect, though commit #{number}: {}.", visible(reason))
+        }
+        _ => format!("{done}, by commit #{number}."),
+    })?;
+    Ok(exit)
 }
 
 fn list(output: &Output, peers: &[PeerDoc]) -> Result<(), Failure> {
@@ -130,13 +160,14 @@ fn list(output: &Output, peers: &[PeerDoc]) -> Result<(), Failure> {
         output.note("No peers yet: `exo invite new` makes a ticket for one.");
         return Ok(());
     }
-    let heading = ["NAME", "PEER", "STATE", "LATENCY", "VERIFIED", "NOTE"];
+    let heading = ["NAME", "PEER", "STATE", "VOTES", "LATENCY", "VERIFIED", "NOTE"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(peers.iter().map(|peer| {
         vec![
             peer.name.to_string(),
             peer.peer.short(),
             peer.state.as_str().to_owned(),
+            if peer.votes { "yes" } else { "-" }.to_owned(),
             peer.latency_ms.map_or("-".to_owned(), |ms| format!("{ms:.1} ms")),
             verified(peer).to_owned(),
             visible(&peer.detail),
@@ -182,6 +213,7 @@ fn show(output: &Output, peer: &Document<PeerDoc>) -> Result<(), Failure> {
         ("peer id", peer.peer.to_string()),
         ("state", peer.state.as_str().to_owned()),
         ("note", visible(&peer.detail)),
+        ("votes", if peer.votes { "yes" } else { "no" }.to_owned()),
         ("verified", verified(peer).to_owned()),
         ("addresses", addresses(&peer.addresses)),
         ("latency", latency),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Context;
 use crate::api::dto::Document;
+use crate::api::dto::decision::{ConsensusDoc, RoleDoc};
 use crate::api::dto::node::{JoinState, StatusDoc};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{Output, Style, table};
@@ -64,6 +65,7 @@ fn show(output: &Output, status: &StatusDoc) -> Result<(), Failure> {
                 status.join.words.join(" ")
             ),
             JoinState::Connecting => "none yet; reaching the inviter".to_owned(),
+            JoinState::Following => "approved; fetching what the federation has decided".to_owned(),
             JoinState::Refused => {
                 let reason = status.join.reason.as_deref().unwrap_or("no reason given");
                 format!("none; refused: {}", crate::escape::visible(reason))
@@ -89,6 +91,7 @@ fn show(output: &Output, status: &StatusDoc) -> Result<(), Failure> {
         vec!["  local API".into(), status.api_listen.clone()],
         vec!["  runs since".into(), status.started.clone()],
     ];
+    rows.extend(status.consensus.iter().flat_map(consensus));
     for (at, collection) in status.collections.iter().enumerate() {
         let label = if at == 0 { "  collections" } else { "" };
         rows.push(vec![
@@ -100,6 +103,55 @@ fn show(output: &Output, status: &StatusDoc) -> Result<(), Failure> {
         ]);
     }
     table(&rows).iter().try_for_each(|line| output.line(line))
+}
+
+/// How deciding stands, for people.
+fn consensus(consensus: &ConsensusDoc) -> Vec<Vec<String>> {
+    let ConsensusDoc { voters, quorum, faults_tolerated, .. } = consensus;
+    let names = voters.iter().map(|voter| {
+        let name = voter.name.as_ref().map_or_else(|| voter.peer.short(), ToString::to_string);
+        let gone = if voter.active { "" } else { " (not reached)" };
+        format!("{name}{gone}")
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    let leads = voters.iter().find(|voter| Some(voter.peer) == consensus.primary);
+    let primary = match leads {
+        Some(voter) if voter.you => "this node leads".to_owned(),
+        Some(voter) => match &voter.name {
+            Some(name) => format!("{name} leads"),
+            None => format!("{} leads", voter.peer.short()),
+        },
+        None => "nobody leads now".to_owned(),
+    };
+    let role = match (consensus.role, &consensus.halted) {
+        (RoleDoc::Voter, _) => "this node votes".to_owned(),
+        (RoleDoc::Follower, _) => "this node follows, without a vote".to_owned(),
+        (RoleDoc::Rejoining, _) => {
+            "this node lost its journal and votes again from the next epoch on".to_owned()
+        }
+        (RoleDoc::Halted, reason) => {
+            let reason = reason.as_deref().unwrap_or("no reason given");
+            format!("this node is halted: {}", crate::escape::visible(reason))
+        }
+    };
+    vec![
+        vec![
+            "  decides".into(),
+            format!("{quorum} of {} voters, {faults_tolerated} may fail; {role}", voters.len()),
+        ],
+        vec!["  voters".into(), names],
+        vec![
+            "  view".into(),
+            format!("{} of epoch {}, {primary}", consensus.view, consensus.epoch),
+        ],
+        vec![
+            "  log".into(),
+            format!(
+                "{} entries, batch {} carried out, batch {} cosigned by a quorum",
+                consensus.size, consensus.executed, consensus.certified
+            ),
+        ],
+    ]
 }
 
 fn clear() -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 pub(crate) mod collection;
+pub(crate) mod decision;
 pub(crate) mod node;
 pub(crate) mod peer;
 pub(crate) mod query;

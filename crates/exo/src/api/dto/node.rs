@@ -1,10 +1,12 @@
 //! The node itself: its state, its invites, and how its joining stands.
 
+use exo_federation::ConsensusView;
 use exo_federation::view::{InviteView, JoinStatus, NewInvite, NodeStatus};
 use exo_types::{FederationId, NodeName, PeerId};
 use serde::{Deserialize, Serialize};
 
 use super::collection::SpecDoc;
+use super::decision::ConsensusDoc;
 use super::rfc3339;
 
 /// A node's state, `exo.status/1`.
@@ -34,6 +36,9 @@ pub(crate) struct StatusDoc {
     pub(crate) collections: Vec<SpecDoc>,
     /// Since when it runs, RFC 3339.
     pub(crate) started: String,
+    /// How deciding by consensus stands; null before the federation has its voters.
+    #[serde(default)]
+    pub(crate) consensus: Option<ConsensusDoc>,
 }
 
 /// The federation of a node.
@@ -87,6 +92,8 @@ pub(crate) enum JoinState {
     Connecting,
     /// The inviter must approve.
     Pending,
+    /// Approved; fetching what the federation has decided.
+    Following,
     /// A member.
     Member,
     /// The inviter refused.
@@ -146,7 +153,11 @@ pub(crate) struct InvitesDoc {
 
 impl StatusDoc {
     /// The shape of a node's state.
-    pub(crate) fn new(status: NodeStatus, api_listen: std::net::SocketAddr) -> Self {
+    pub(crate) fn new(
+        status: NodeStatus,
+        consensus: Option<ConsensusView>,
+        api_listen: std::net::SocketAddr,
+    ) -> Self {
         let federation = status.federation.map(|federation| FederationDoc {
             id: federation.id,
             founder: federation.founder,
@@ -172,6 +183,7 @@ impl StatusDoc {
             },
             collections: status.collections.iter().map(SpecDoc::from).collect(),
             started: rfc3339(status.started),
+            consensus: consensus.map(ConsensusDoc::from),
         }
     }
 }
@@ -182,6 +194,7 @@ impl From<JoinStatus> for JoinDoc {
         match status {
             JoinStatus::Idle => plain(JoinState::Idle),
             JoinStatus::Connecting => plain(JoinState::Connecting),
+            JoinStatus::Following => plain(JoinState::Following),
             JoinStatus::Member => plain(JoinState::Member),
             JoinStatus::Pending { words: text } => {
                 Self { words: words(&text), ..plain(JoinState::Pending) }

@@ -4,6 +4,7 @@ use exo_federation::view::{PeerState, PeerView};
 use exo_types::{NodeName, PeerId};
 use serde::{Deserialize, Serialize};
 
+use super::decision::CommitDoc;
 use super::rfc3339;
 use crate::span::millis;
 
@@ -30,6 +31,12 @@ pub(crate) struct PeerDoc {
     pub(crate) since: u64,
     /// Why it is in this state, or empty.
     pub(crate) detail: String,
+    /// Whether its vote counts when the federation decides.
+    #[serde(default)]
+    pub(crate) votes: bool,
+    /// The decision just made about it, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) decision: Option<CommitDoc>,
 }
 
 /// States of a peer.
@@ -97,6 +104,8 @@ impl From<PeerView> for PeerDoc {
             token_expires: view.token_expires.map(rfc3339),
             since: view.since.0,
             detail: view.detail,
+            votes: false,
+            decision: None,
         }
     }
 }

@@ -19,7 +19,10 @@ use crate::api::extract::{Doc, Json, One};
 /// The node's state.
 pub(crate) async fn status(State(api): State<Api>) -> Result<Doc<StatusDoc>, ApiError> {
     let status = api.mesh().status().await?;
-    Ok(Doc::new("exo.status/1", StatusDoc::new(status, api.0.listen)))
+    Ok(Doc::new(
+        "exo.status/1",
+        StatusDoc::new(status, api.mesh().decisions_status(), api.0.listen),
+    ))
 }
 
 /// Open invites.

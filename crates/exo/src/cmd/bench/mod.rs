@@ -1,10 +1,12 @@
 //! `exo bench`: measures this machine and prints figures, `exo.bench/1`.
 
+mod consensus;
 mod cpu;
 mod crypto;
 mod data;
 mod federation;
 mod onion;
+mod process;
 mod query;
 mod report;
 
@@ -26,6 +28,8 @@ pub(crate) enum Command {
     Query(query::Args),
     /// Onion packets: building and unwrapping, relaying by a node process, queries through relays
     Onion(onion::Args),
+    /// Decisions of voting node processes: how many a second, how long one takes, what it costs
+    Consensus(consensus::Args),
 }
 
 /// Runs a benchmark and prints its figures.
@@ -40,6 +44,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         }
         Command::Query(args) => query::run(context, &args)?,
         Command::Onion(args) => onion::run(context, &args)?,
+        Command::Consensus(args) => consensus::run(context, &args)?,
     };
     report.print(&context.output)?;
     Ok(Exit::Ok)

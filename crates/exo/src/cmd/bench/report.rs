@@ -24,6 +24,12 @@ pub(super) enum Unit {
     /// Records a second.
     #[serde(rename = "records/s")]
     RecordsPerSecond,
+    /// Batches a second.
+    #[serde(rename = "batches/s")]
+    BatchesPerSecond,
+    /// Updates a second.
+    #[serde(rename = "updates/s")]
+    UpdatesPerSecond,
     /// Onion packets a second.
     #[serde(rename = "packets/s")]
     PacketsPerSecond,
@@ -106,6 +112,18 @@ impl Report {
         if let (Some(p50), Some(p95), Some(p99)) = (at(50), at(95), at(99)) {
             self.figures.push(Figure { name: name.into(), unit, p50, p95, p99, n: sorted.len() });
         }
+    }
+
+    /// Adds a figure whose percentiles somebody else has found.
+    pub(super) fn told(
+        &mut self,
+        name: impl Into<String>,
+        unit: Unit,
+        (p50, p95, p99): (f64, f64, f64),
+        n: usize,
+    ) {
+        let (p50, p95, p99) = (rounded(p50), rounded(p95), rounded(p99));
+        self.figures.push(Figure { name: name.into(), unit, p50, p95, p99, n });
     }
 
     /// Adds a figure of times in milliseconds.

@@ -85,7 +85,13 @@ impl Processes {
         })
     }
 
-    fn spawn(&self, slot: usize, data_dir: &DataDir, ready: &Path) -> Result<(), Failure> {
+    fn spawn(
+        &self,
+        slot: usize,
+        data_dir: &DataDir,
+        ready: &Path,
+        env: &[(&str, &str)],
+    ) -> Result<(), Failure> {
         let failed = |error: std::io::Error| {
             Failure::new(ErrorCode::Io, format!("a node process cannot be started: {error}"))
         };
@@ -101,6 +107,7 @@ impl Processes {
             .arg(data_dir.path())
             .args(["serve", "--stop-with-stdin", "--ready-file"])
             .arg(ready)
+            .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
@@ -135,16 +142,8 @@ impl Drop for EndOnDrop {
     }
 }
 
-/// Makes nodes below a directory and starts them, all at once.
-pub(crate) fn start(
-    processes: &Processes,
-    root: &Path,
-    names: &[NodeName],
-) -> Result<Vec<Node>, Failure> {
-    start_with(processes, root, names, &|_| ())
-}
-
-/// As [`start`], with something changed in every node's configuration.
+/// Makes nodes below a directory and starts them, all at once. `configure` changes every node's
+/// configuration.
 pub(crate) fn start_with(
     processes: &Processes,
     root: &Path,
@@ -162,7 +161,7 @@ pub(crate) fn start_with(
         configure(&mut config);
         init::make(&data_dir, &config)?;
         let ready = ready_path(&data_dir);
-        processes.spawn(slot, &data_dir, &ready)?;
+        processes.spawn(slot, &data_dir, &ready, &[])?;
         starting.push((slot, name, data_dir, config));
     }
     let mut nodes = Vec::with_capacity(names.len());
@@ -180,9 +179,18 @@ pub(crate) fn start_with(
 
 /// Starts a node that was killed.
 pub(crate) fn restart(processes: &Processes, node: &mut Node) -> Result<(), Failure> {
+    restart_as(processes, node, &[])
+}
+
+/// As [`restart`], with something in its environment.
+pub(crate) fn restart_as(
+    processes: &Processes,
+    node: &mut Node,
+    env: &[(&str, &str)],
+) -> Result<(), Failure> {
     let ready = ready_path(&node.data_dir);
     let _ = std::fs::remove_file(&ready);
-    processes.spawn(node.slot, &node.data_dir, &ready)?;
+    processes.spawn(node.slot, &node.data_dir, &ready, env)?;
     node.ready = wait(processes, node.slot, &node.data_dir)?;
     node.client = Client::open(&node.data_dir)?;
     Ok(())

@@ -4,6 +4,7 @@
 mod anonymous;
 mod ask;
 mod corpus;
+mod decide;
 pub(super) mod fleet;
 mod join;
 mod report;
@@ -61,7 +62,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> Outcome {
         park();
     }
     let Some(federation) = ran? else { return Ok(Exit::Failure) };
-    report.summary()?;
+    report.summary(decide::LIARS)?;
     if !args.no_wait {
         waiting.store(true, Ordering::SeqCst);
         stay(context, &federation);
@@ -79,7 +80,9 @@ fn stay(context: &Context, nodes: &[fleet::Node]) {
         let directory = node.data_dir.path().display();
         let question = "query \"recursive acronym\"";
         let anonymous = format!("{question} --anonymous");
-        for command in [question, &anonymous, "peers list", "status --watch", "doctor"] {
+        for command in
+            [question, &anonymous, "commit list", "peers list", "status --watch", "doctor"]
+        {
             output.note(&format!("  {program} --data-dir {directory} {command}"));
         }
     }

@@ -22,7 +22,8 @@ pub(crate) struct Report {
 struct StepDoc<'a> {
     schema: &'static str,
     step: &'a str,
-    ok: bool,
+    /// Null when this build cannot run the step: it has neither held nor failed.
+    ok: Option<bool>,
     elapsed_ms: f64,
     detail: Value,
 }
@@ -92,6 +93,7 @@ impl Report {
         if self.output.json {
             let elapsed_ms = span::millis(elapsed);
             let schema = "exo.demo/1";
+            let ok = Some(ok);
             self.output.json(&StepDoc { schema, step: name, ok, elapsed_ms, detail })?;
         } else {
             let (mark, style) = if ok { ("✓", Style::Good) } else { ("✗", Style::Bad) };
@@ -109,13 +111,25 @@ impl Report {
         Ok(value)
     }
 
-    /// Says that every step held.
-    pub(crate) fn summary(&self) -> Result<(), Failure> {
+    /// Reports a step that this build cannot run.
+    pub(crate) fn skipped(&self, name: &str, detail: Value, text: &str) -> Result<(), Failure> {
+        let output = &self.output;
+        if output.json {
+            let (schema, ok, elapsed_ms) = ("exo.demo/1", None, 0.0);
+            return output.json(&StepDoc { schema, step: name, ok, elapsed_ms, detail });
+        }
+        let name = output.style(&format!("{name:<9}"), Style::Strong);
+        output.line(&format!("{} {name}  {text}", output.style("-", Style::Dim)))
+    }
+
+    /// Says that every step held: every one, or every one that this build can run.
+    pub(crate) fn summary(&self, whole: bool) -> Result<(), Failure> {
         if self.output.json {
             return Ok(());
         }
         let output = &self.output;
-        let text = format!("Every step held, in {}.", span::show(self.began.elapsed()));
+        let which = if whole { "Every step held" } else { "Every step that was run held" };
+        let text = format!("{which}, in {}.", span::show(self.began.elapsed()));
         output.line("")?;
         output.line(&output.style(&text, Style::Strong))
     }

@@ -11,7 +11,7 @@ use super::super::import;
 use super::corpus::{self, EMBEDDER, Entry, Part};
 use super::fleet::{self, Node, Processes};
 use super::report::{Report, Step};
-use super::{anonymous, ask, join};
+use super::{anonymous, ask, decide, join};
 use crate::exit::Failure;
 use crate::span;
 
@@ -50,13 +50,29 @@ pub(crate) fn all(
     else {
         return Ok(None);
     };
+    let Some(()) = report.step("commit", || decide::commit(root, &nodes))? else {
+        return Ok(None);
+    };
+    if decide::LIARS {
+        let Some(()) = report.step("lie", || decide::lie(root, processes, &mut nodes))? else {
+            return Ok(None);
+        };
+    } else {
+        let (detail, text) = decide::no_liar();
+        report.skipped("lie", detail, &text)?;
+    }
+    let Some(()) = report.step("kill", || decide::kill(root, processes, &mut nodes))? else {
+        return Ok(None);
+    };
     Ok(Some(nodes))
 }
 
 /// Starts the node processes.
 fn start(processes: &Processes, root: &Path, parts: &[Part]) -> Result<Step<Vec<Node>>, Failure> {
     let names: Vec<NodeName> = parts.iter().map(|part| part.node.clone()).collect();
-    let nodes = fleet::start(processes, root, &names)?;
+    let voters = decide::voters(names.len());
+    let nodes =
+        fleet::start_with(processes, root, &names, &|config| config.founding_voters = voters)?;
     let shown: Vec<Value> = nodes
         .iter()
         .map(|node| {

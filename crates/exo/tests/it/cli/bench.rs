@@ -89,6 +89,25 @@ fn onion_measures_packets_relays_and_queries_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn consensus_measures_four_voting_processes_and_leaves_nothing_behind() {
+    let sizes = ["--load-for", "500ms", "--commits", "10", "--batch", "1", "--batch", "50"];
+    let report = figures(&[&["consensus"][..], &sizes].concat());
+    assert_eq!((&report["params"]["nodes"], &report["params"]["commits"]), (&4.into(), &10.into()));
+    figure(&report, "fdatasync.4_kib", "us");
+    for node in ["primary", "backup"] {
+        figure(&report, &format!("low_load.{node}.proved"), "ms");
+    }
+    for batch in [1, 50] {
+        let batches = figure(&report, &format!("batch_{batch}.batches"), "batches/s");
+        let updates = figure(&report, &format!("batch_{batch}.updates"), "updates/s");
+        assert!(updates >= batches, "a batch without an update: {updates} {batches}");
+        if cfg!(target_os = "linux") {
+            figure(&report, &format!("batch_{batch}.cpu_a_batch"), "ms");
+        }
+    }
+}
+
+#[test]
 fn a_benchmark_that_could_not_mean_anything_is_refused() {
     for args in [
         &["crypto", "--rounds", "0"][..],
@@ -96,6 +115,8 @@ fn a_benchmark_that_could_not_mean_anything_is_refused() {
         &["query", "--records", "100", "--data", "x"],
         &["query", "--load-for", "1ms"],
         &["onion", "--packets", "1"],
+        &["consensus", "--nodes", "3"],
+        &["consensus", "--batch", "0"],
         &["onion", "--cover-for", "10ms"],
     ] {
         let output = exo().arg("bench").args(args).output().expect("runs");

@@ -2,6 +2,7 @@
 
 mod anonymous;
 mod bench;
+mod commit;
 mod demo;
 mod exits;
 mod guard;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::node::{Node, exo, run};
 
 /// Keys of an object in the order they were printed.
-fn keys(text: &str) -> Vec<String> {
+pub(super) fn keys(text: &str) -> Vec<String> {
     // serde_json keeps an object's order only in its text: look for the keys at the first depth.
     let (mut depth, mut keys, mut rest) = (0, Vec::new(), text.char_indices().peekable());
     while let Some((at, c)) = rest.next() {

@@ -7,8 +7,8 @@ use exo_federation::Config;
 use exo_onion::{PacketClass, ReplyClass};
 
 use super::super::federation::{Federation, Stage, whole};
+use super::super::process::Used;
 use super::super::report::{Report, Unit};
-use super::process::Used;
 use crate::cmd::demo::fleet;
 use crate::exit::Failure;
 

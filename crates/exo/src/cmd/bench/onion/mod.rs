@@ -9,7 +9,6 @@ mod latency;
 mod mixing;
 mod packet;
 mod probe;
-mod process;
 mod relay;
 
 use std::sync::Arc;

@@ -10,9 +10,9 @@ use tokio::task::JoinSet;
 
 use super::super::broken;
 use super::super::federation::{Federation, Stage};
+use super::super::process::Used;
 use super::super::report::{Report, Unit};
 use super::probe::{Packet, Probe, Way};
-use super::process::Used;
 use crate::exit::Failure;
 
 /// What is needed to measure.
