@@ -113,9 +113,17 @@ impl<T: Ord + Clone> Merge for ORSet<T> {
         self.seen.merge(other.seen);
     }
 
+    /// What either side has seen removed does not count: a removal must come through when a set is full.
     fn joined_len(&self, other: &Self) -> usize {
-        let fresh = other.elements.keys().filter(|element| !self.contains(element)).count();
-        self.len() + fresh
+        let none = BTreeSet::new();
+        let stays = |element: &T| {
+            let ours = self.elements.get(element).unwrap_or(&none);
+            let theirs = other.elements.get(element).unwrap_or(&none);
+            ours.iter().any(|dot| theirs.contains(dot) || !other.seen.contains(*dot))
+                || theirs.iter().any(|dot| !self.seen.contains(*dot))
+        };
+        let fresh = other.elements.keys().filter(|element| !self.contains(element));
+        self.elements.keys().chain(fresh).filter(|element| stays(element)).count()
     }
 }
 

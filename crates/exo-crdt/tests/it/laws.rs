@@ -262,6 +262,19 @@ fn a_join_over_its_bound_is_refused_whole() {
 }
 
 #[test]
+fn a_removal_comes_through_when_an_observed_remove_set_is_full() {
+    let mut full = ORSet::new();
+    for n in 0..4u8 {
+        full.insert(n, peer(1)).expect("a dot");
+    }
+    let mut other = full.clone();
+    other.remove(&0);
+    other.insert(9, peer(2)).expect("a dot");
+    full.try_merge(other, 4).expect("as many go as come");
+    assert!(!full.contains(&0) && full.contains(&9) && full.len() == 4);
+}
+
+#[test]
 fn encodings_out_of_order_or_with_repeats_are_refused() {
     assert!(GSet::<u64>::from_wire(&[2, 2, 1]).is_err());
     assert!(GSet::<u64>::from_wire(&[2, 1, 1]).is_err());
