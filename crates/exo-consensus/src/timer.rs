@@ -61,7 +61,8 @@ impl<L: Ledger> Replica<L> {
     pub(crate) fn busy(&self) -> bool {
         self.phase == Phase::Changing
             || self.stable.sequence != self.state.executed
-            || !self.votes()
+            // Who has no seat waits for nothing that others could hurry.
+            || (self.seat().is_some() && !self.votes())
             || self.client.busy()
             || self.pending.len() > 0
             || self.slots.range(self.state.executed.next()..).next().is_some()

@@ -17,7 +17,9 @@ impl From<MembershipError> for FederationError {
             MembershipError::NoSuchInvite(_) => ErrorCode::InviteNotFound,
             MembershipError::NoSuchWords(_) => ErrorCode::WordsUnknown,
             MembershipError::NoSuchPeer(_) => ErrorCode::PeerNotFound,
-            MembershipError::NameTaken(_) | MembershipError::Argument(_) => {
+            MembershipError::NameTaken(_)
+            | MembershipError::CosignerTaken
+            | MembershipError::Argument(_) => {
                 ErrorCode::InvalidArgument
             }
             MembershipError::Signing(_) => ErrorCode::Internal,

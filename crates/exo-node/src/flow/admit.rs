@@ -8,6 +8,7 @@ use exo_types::{Now, PeerId};
 use crate::Node;
 use crate::effect::{Effect, Event, ExchangeId, SessionId};
 use crate::flow::join::JoinHandshake;
+use crate::flow::membership::MembershipError;
 use crate::invite::Joiner;
 use crate::refusal::Refusal;
 use crate::roster::Standing;
@@ -111,7 +112,10 @@ impl Node {
             return Err(Refusal::JoinFull);
         }
         if auto_approve {
-            let admitted = self.admit(now, &peer, true).map_err(|_| Refusal::NameTaken)?;
+            let admitted = self.admit(now, &peer, true).map_err(|error| match error {
+                MembershipError::NameTaken(_) => Refusal::NameTaken,
+                _ => Refusal::JoinRejected,
+            })?;
             if let Some(decision) = admitted.decision {
                 self.persist();
                 self.effect(Effect::Propose(Box::new(decision)));

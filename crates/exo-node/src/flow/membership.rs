@@ -56,6 +56,9 @@ pub enum MembershipError {
     /// The name is taken by now.
     #[error("an active member has the name {0:?}")]
     NameTaken(String),
+    /// The joiner announces the cosigner key of a member, present or past.
+    #[error("the joiner announces the cosigner key of another member")]
+    CosignerTaken,
     /// An argument is out of bounds.
     #[error("{0}")]
     Argument(String),
@@ -226,6 +229,10 @@ impl Node {
         let described = joiner.descriptor.claimed();
         let described = described.map_err(|_| MembershipError::NoSuchPeer(peer.to_string()))?;
         let (key, cosigner) = (joiner.key.clone(), described.cosigner.clone());
+        // Two of one key could never vote together: the policy of an epoch names each once.
+        if membership.roster.all().any(|(other, m)| m.cosigner == cosigner && other != peer) {
+            return Err(MembershipError::CosignerTaken);
+        }
         if membership.is_constituted() {
             let admission = Admission { key, cosigner, name: joiner.name, unverified };
             let decision = Some(Decision::Admit(Box::new(admission)));

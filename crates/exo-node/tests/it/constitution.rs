@@ -75,6 +75,18 @@ fn the_founder_signs_no_roster_after_the_one_that_names_voters() {
 }
 
 #[test]
+fn a_joiner_with_the_cosigner_key_of_a_member_is_turned_away() {
+    let mut wires = Wires::deciding(3, 4);
+    join(&mut wires, 1);
+    wires.hosts[2].cosigner = wires.hosts[1].cosigner;
+    wires.crash(2);
+    wires.start(2);
+    join(&mut wires, 2);
+    assert!(matches!(wires.node(2).join_status(), JoinStatus::Refused { .. }));
+    assert_eq!(wires.node(0).federation().expect("belongs").members, 2);
+}
+
+#[test]
 fn a_joiner_is_admitted_by_the_log_and_follows_it_over_the_session_with_its_inviter() {
     let (mut wires, mut charter) = four_and(1);
     join(&mut wires, 4);

@@ -73,6 +73,8 @@ pub(crate) struct Host {
     pub(crate) done: Vec<exo_types::FederatedResult>,
     pub(crate) host_name: String,
     pub(crate) onion: OnionPolicy,
+    /// Seed of the key with which it cosigns.
+    pub(crate) cosigner: [u8; 32],
     /// The constitution it was told of, and what it proposed since.
     pub(crate) founding: Option<Arc<RosterBody>>,
     pub(crate) proposed: Vec<Decision>,
@@ -127,6 +129,7 @@ impl Wires {
             done: Vec::new(),
             host_name: format!("10.0.0.{seed}"),
             onion: onion(seed),
+            cosigner: [seed as u8 + 100; 32],
             founding: None,
             proposed: Vec::new(),
             lanes: BTreeMap::new(),
@@ -209,7 +212,7 @@ impl Wires {
             keypair: host.keypair.clone(),
             name: NodeName::new(format!("n{at}")).expect("a name"),
             addresses: vec![PeerAddress::new(None, &host.host_name, 1).expect("address")],
-            cosigner: exo_crypto::CosignerKeypair::from_seed(host.keypair.peer_id().as_bytes())
+            cosigner: exo_crypto::CosignerKeypair::from_seed(&host.cosigner)
                 .expect("a key")
                 .public()
                 .clone(),
