@@ -34,6 +34,7 @@ pub mod question;
 mod rate;
 pub mod refusal;
 pub mod roster;
+pub mod share;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod state;

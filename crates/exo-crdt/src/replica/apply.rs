@@ -85,6 +85,7 @@ impl Replica {
                 index: shown.index,
                 path: shown.path.clone(),
             };
+            self.index.add_under(id, &under.entry);
             self.under.insert(id, under);
         }
         Ok(outcome)
@@ -127,6 +128,7 @@ impl Replica {
             outcome.latest = outcome.latest.max(entry.stamp);
             fresh.push((*id, under));
         }
+        fresh.iter().for_each(|(id, under)| self.index.add_under(*id, &under.entry));
         self.under.extend(fresh);
         Ok(outcome)
     }
@@ -148,11 +150,13 @@ impl Replica {
         outcome.latest = batch.entries.iter().map(|entry| entry.stamp).max().unwrap_or_default();
         outcome.write.put(key(BATCH, &hash.0), wire);
         let header = batch.header.clone();
+        self.index.add_batch(&header, &batch.entries);
         forks.insert(hash, batch);
         // Two headers are the proof; of more the least two are kept, which is a join.
         while forks.len() > FORKS_PER_SEQ_MAX {
-            let Some((dropped, _)) = forks.pop_last() else { break };
+            let Some((dropped, old)) = forks.pop_last() else { break };
             outcome.write.delete(key(BATCH, &dropped.0));
+            self.index.remove_batch(&old.header, &old.entries);
             if dropped == hash {
                 outcome.write = WriteBatch::default();
             }

@@ -11,7 +11,9 @@ use super::restore::{BATCH, CHECKPOINT, ERASED, LIVE, UNDER, VALUE, key};
 use super::view::{Candidate, by_key, living};
 use super::{Above, Replica, Under, encode};
 use crate::batch::Authors;
-use crate::checkpoint::{Checkpoint, FrontierBatch, LiveSet, Standing, end_of_milli};
+use crate::checkpoint::{
+    Checkpoint, CollectionKind, FrontierBatch, LiveSet, Standing, end_of_milli,
+};
 use crate::merkle;
 use crate::store::WriteBatch;
 use crate::writer::ChainEnd;
@@ -227,6 +229,16 @@ impl Replica {
         Ok(write)
     }
 
+    /// Lets the entries of a collection that has no checkpoint mean something else: it was not known yet
+    /// what they mean. `false` when there is one.
+    pub fn become_kind(&mut self, kind: CollectionKind) -> bool {
+        let first = self.cut.epoch == 0;
+        if first {
+            self.cut.kind = kind;
+        }
+        first
+    }
+
     /// Drops what was signed after its author's revocation took effect.
     pub fn forget_revoked(&mut self, authors: &impl Authors) -> WriteBatch {
         let mut write = WriteBatch::default();
@@ -242,6 +254,7 @@ impl Replica {
             !drop
         });
         self.relink_all();
+        self.reindex();
         self.drop_values(&mut write);
         write
     }
@@ -278,6 +291,7 @@ impl Replica {
         }
         self.headers = self.under.values().map(|u| (u.header.hash(), u.header.clone())).collect();
         self.relink_all();
+        self.reindex();
         self.drop_values(write);
     }
 

@@ -74,6 +74,22 @@ impl Replica {
         self.chain(author).flat_map(entries).collect()
     }
 
+    /// Whether a batch, or its header where it is void, is held above the cut.
+    pub fn holds(&self, author: &PeerId, seq: u64, hash: &HeaderHash) -> bool {
+        self.above.get(&(*author, seq)).is_some_and(|forks| forks.contains_key(hash))
+    }
+
+    /// The batches of an author above the cut after a number, on whichever history, without void ones.
+    pub fn batches_after(&self, author: PeerId, seq: u64) -> impl Iterator<Item = Batch> {
+        let from = (author, seq.saturating_add(1));
+        let forks =
+            self.above.range(from..=(author, u64::MAX)).flat_map(|(_, forks)| forks.values());
+        forks.filter(|batch| batch.bytes.is_some()).map(|batch| Batch {
+            header: batch.header.signed().clone(),
+            entries: batch.entries.clone(),
+        })
+    }
+
     /// Everything that is held: with the checkpoint and the live set an export that whoever knows the
     /// members can verify.
     pub fn items(&self) -> Vec<Item> {

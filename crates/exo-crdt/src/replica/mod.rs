@@ -19,6 +19,7 @@
 mod apply;
 mod cut;
 mod held;
+mod index;
 mod restore;
 mod view;
 
@@ -41,6 +42,7 @@ use crate::writer::ChainEnd;
 pub use apply::{ApplyRefusal, Outcome};
 pub use cut::{AdoptError, ProposeError};
 pub(crate) use held::Loose;
+pub use index::KeyEntry;
 pub use restore::RestoreError;
 pub use view::{View, Visible};
 
@@ -62,6 +64,7 @@ pub struct Replica {
     erased: BTreeSet<EntryId>,
     /// Of each author with batches above the cut, the end of its unbroken chain.
     chains: BTreeMap<PeerId, ChainEnd>,
+    index: index::Index,
 }
 
 /// A batch above the cut. A void one is its header alone: a link of its author's chain.
@@ -98,6 +101,7 @@ impl Replica {
             values: BTreeMap::new(),
             erased: BTreeSet::new(),
             chains: BTreeMap::new(),
+            index: index::Index::default(),
         }
     }
 
@@ -212,6 +216,13 @@ impl Replica {
         }
         let entry = self.entry(&id)?;
         if !value.opens(entry) {
+            return None;
+        }
+        self.keep_value(id, value)
+    }
+
+    fn keep_value(&mut self, id: EntryId, value: Value) -> Option<WriteBatch> {
+        if self.erased.contains(&id) || self.values.contains_key(&id) {
             return None;
         }
         let mut write = WriteBatch::default();

@@ -150,7 +150,7 @@ pub(super) fn living<'a>(
     }
 }
 
-fn visible(kind: CollectionKind, group: &[Candidate<'_>]) -> Option<Visible> {
+pub(super) fn visible(kind: CollectionKind, group: &[Candidate<'_>]) -> Option<Visible> {
     let standing: Vec<_> = match kind {
         CollectionKind::LastWriter => {
             group.iter().max_by_key(|c| c.order()).filter(|c| c.is_put()).into_iter().collect()

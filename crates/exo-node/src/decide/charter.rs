@@ -10,15 +10,18 @@ use std::sync::Arc;
 use exo_consensus::{
     Change, Logged, LoggedBatch, Quorum, Turn, Update, Voter, Voters, VotersError,
 };
+use exo_crdt::Checkpoint;
 use exo_crypto::CosignerKey;
 use exo_types::limits::{MEMBERS_MAX, VOTERS_MAX, VOTERS_MIN};
-use exo_types::{CodecError, Epoch, NodeName, PeerId, Wire};
+use exo_types::{CodecError, CollectionName, Epoch, NodeName, PeerId, Wire};
 
 use super::decision::{Admission, Decision, Kind, Rules};
 use super::keys::{cosigner_key, voter};
 use super::outcome::{Decided, Outcome, Void};
+use super::shares::Shares;
 use super::wishes::{Wish, Wishes};
 use crate::roster::{Member, Roster, RosterBody, Standing};
+use crate::share::{Rights, Terms};
 
 /// Members, votes and rules as the log has decided them.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +39,9 @@ pub struct Charter {
     /// Somebody was removed in this epoch of consensus who may get a seat yet: a change of seats that
     /// was wished for before cannot be called back.
     late: bool,
+    shares: Shares,
+    /// How often something has changed that shared collections depend on.
+    share_changes: u64,
 }
 
 /// Why a roster is no constitution.
@@ -89,6 +95,8 @@ impl Charter {
             wishes: Wishes::default(),
             term: Epoch::GENESIS,
             seats: Arc::new(Voters::new(seats).map_err(CharterError::Voters)?),
+            shares: Shares::default(),
+            share_changes: 0,
             late: false,
         })
     }
@@ -121,6 +129,7 @@ impl Charter {
     /// Others have seats from here on. Proposals of those who have none are forgotten.
     pub fn begin_epoch(&mut self, seats: Arc<Voters>) {
         self.seats = seats;
+        self.share_changes += 1;
         self.late = false;
         self.sweep();
     }
@@ -171,6 +180,14 @@ impl Charter {
             }
             Decision::Rules(rules) if *rules == self.rules => Err(Void::Unchanged),
             Decision::Rules(_) => Ok(quorum.quorum()),
+            Decision::Share { name, spec } => {
+                let first = self.shares.judge(name, spec)?;
+                for peer in spec.readers.named().iter().chain(spec.writers.named()) {
+                    self.active(peer)?;
+                }
+                Ok(if first { 1 } else { quorum.quorum() })
+            }
+            Decision::Cut(cut) => self.shares.judge_cut(cut).map(|()| quorum.quorum()),
         }
     }
 
@@ -211,6 +228,30 @@ impl Charter {
     /// The rules in force.
     pub fn rules(&self) -> Rules {
         self.rules
+    }
+
+    /// The shared collections that the log knows.
+    pub fn shares(&self) -> &BTreeMap<CollectionName, Terms> {
+        self.shares.terms()
+    }
+
+    /// Who may do what with shared collections, and which checkpoints wait for further voters.
+    pub fn rights(&self) -> Rights {
+        let cut = |(peer, wish): (&PeerId, &Wish)| match &wish.decision {
+            Decision::Cut(cut) => Some((*peer, Arc::new(Checkpoint::clone(cut)))),
+            _ => None,
+        };
+        Rights {
+            roster: Arc::new(self.roster()),
+            terms: Arc::clone(self.shares.terms()),
+            seats: self.seats.iter().map(|(_, voter)| voter.id).collect(),
+            proposed: self.wishes.all().filter_map(cut).collect(),
+        }
+    }
+
+    /// How often something has changed that [`rights`](Self::rights) tells.
+    pub fn share_changes(&self) -> u64 {
+        self.share_changes
     }
 
     /// The epoch of consensus, after the last batch taken.
@@ -281,6 +322,9 @@ impl Charter {
         let Some(chorus) = self.wishes.chorus(&decision) else {
             return (kind, Outcome::Void(Void::NoVote));
         };
+        if kind == Kind::Cut {
+            self.share_changes += 1;
+        }
         if chorus.have < need {
             // Both are at most the number of voters.
             return (kind, Outcome::Wished { have: chorus.have as u8, need: need as u8 });
@@ -292,6 +336,7 @@ impl Charter {
 
     /// Lets a decision that was judged take effect.
     fn carry(&mut self, member: PeerId, decision: Decision, first: PeerId, unverified: bool) {
+        self.share_changes += 1;
         match decision {
             Decision::Statement(_) => {}
             Decision::Admit(of) => {
@@ -308,6 +353,7 @@ impl Charter {
                     member.revoked = Some(reason);
                     member.since = since;
                 }
+                self.shares.remove(&peer);
                 let entitled = self.entitled.remove(&peer);
                 self.late |= entitled && self.seats.seat(&peer).is_none();
             }
@@ -321,6 +367,14 @@ impl Charter {
                 }
             }
             Decision::Rules(rules) => self.rules = rules,
+            Decision::Share { name, spec } => {
+                let roster = self.roster();
+                self.shares.declare(&roster, &name, spec);
+            }
+            Decision::Cut(cut) => {
+                let roster = self.roster();
+                self.shares.cut(&roster, *cut);
+            }
         }
     }
 

@@ -6,11 +6,14 @@
 use std::fmt;
 
 use exo_consensus::{Blob, Update};
+use exo_crdt::Checkpoint;
 use exo_crypto::{CosignerKey, IdentityKey};
 use exo_types::codec::{CodecError, Wire, bound, invalid};
 use exo_types::limits::{REASON_BYTES_MAX, STATEMENT_BYTES_MAX, UPDATE_BYTES_MAX, VOTERS_MAX};
-use exo_types::{NodeName, PeerId};
+use exo_types::{CollectionName, NodeName, PeerId};
 use serde::{Deserialize, Serialize};
+
+use crate::share::{Access, ShareSpec};
 
 /// Something that a voter proposes. What each takes is said by the [charter](super::Charter).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +40,15 @@ pub enum Decision {
     },
     /// Other rules.
     Rules(Rules),
+    /// A shared collection is declared, or is others' to read and write from here on.
+    Share {
+        /// Its name.
+        name: CollectionName,
+        /// What it is and whose.
+        spec: ShareSpec,
+    },
+    /// The next checkpoint of a shared collection: who proposes it has made it from what it holds.
+    Cut(Box<Checkpoint>),
 }
 
 /// Who is admitted.
@@ -82,6 +94,10 @@ pub enum Kind {
     Rotate,
     /// [`Decision::Rules`].
     Rules,
+    /// [`Decision::Share`].
+    Share,
+    /// [`Decision::Cut`].
+    Cut,
     /// A voter's wish that the seats follow what is decided.
     Seats,
     /// A voter that lost its journal asks to vote again.
@@ -92,7 +108,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Statement,
         Self::Admit,
         Self::Revoke,
@@ -100,6 +116,8 @@ impl Kind {
         Self::WithdrawVote,
         Self::Rotate,
         Self::Rules,
+        Self::Share,
+        Self::Cut,
         Self::Seats,
         Self::Rejoin,
         Self::Unknown,
@@ -126,6 +144,8 @@ impl Kind {
             Self::WithdrawVote => "withdraw-vote",
             Self::Rotate => "rotate",
             Self::Rules => "rules",
+            Self::Share => "share",
+            Self::Cut => "cut",
             Self::Seats => "seats",
             Self::Rejoin => "rejoin",
             Self::Unknown => "unknown",
@@ -167,6 +187,8 @@ impl Decision {
             Self::WithdrawVote(_) => Kind::WithdrawVote,
             Self::Rotate { .. } => Kind::Rotate,
             Self::Rules(_) => Kind::Rules,
+            Self::Share { .. } => Kind::Share,
+            Self::Cut(_) => Kind::Cut,
         }
     }
 
@@ -203,7 +225,25 @@ impl Decision {
                 1 => "one voter admits a member".to_owned(),
                 several => format!("{several} voters admit a member"),
             },
+            Self::Share { name, spec } => {
+                let (readers, writers) = (whose(&spec.readers), whose(&spec.writers));
+                format!("share {name}: read by {readers}, written by {writers}")
+            }
+            Self::Cut(cut) => {
+                let (name, live) = (&cut.collection, cut.live_count);
+                format!("checkpoint {} of {name}, {live} entries live", cut.epoch)
+            }
         }
+    }
+}
+
+fn whose(access: &Access) -> String {
+    match access {
+        Access::All => "every member".to_owned(),
+        Access::Only(members) => match members.len() {
+            1 => "one member".to_owned(),
+            several => format!("{several} members"),
+        },
     }
 }
 
@@ -232,6 +272,8 @@ impl Wire for Decision {
             Self::Rules(rules) if !(1..=VOTERS_MAX).contains(&usize::from(rules.admit)) => {
                 Err(invalid("as many voters as there can be admit a member, and one at least"))
             }
+            Self::Share { spec, .. } => spec.check(),
+            Self::Cut(cut) => cut.check(),
             _ => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ mod decision;
 mod keys;
 mod ledger;
 mod outcome;
+mod shares;
 mod wishes;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use outcome::{Decided, Outcome, Void};
 pub use wishes::Wish;
 
 use crate::roster::{Roster, RosterBody};
+use crate::share::Rights;
 
 /// A member's replica and the charter that its log makes.
 ///
@@ -216,6 +218,12 @@ impl Decisions {
     /// What the log has decided, up to the last leaf that was told.
     pub fn charter(&self) -> &Charter {
         &self.charter
+    }
+
+    /// Who may do what with shared collections, and which checkpoints wait for further voters: to be given
+    /// to [`Shared`](crate::share::Shared) whenever [`Charter::share_changes`] is another number.
+    pub fn rights(&self) -> Rights {
+        self.charter.rights()
     }
 
     /// The replica.

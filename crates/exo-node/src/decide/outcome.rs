@@ -68,11 +68,20 @@ pub enum Void {
     /// The number of changes is exhausted.
     #[error("there were too many changes of membership")]
     TooManyChanges,
+    /// The log knows as many shared collections as it may.
+    #[error("there are too many shared collections")]
+    TooManyCollections,
+    /// What a collection's entries mean never changes.
+    #[error("the collection is of another kind")]
+    OtherKind,
+    /// A checkpoint that does not follow the last one.
+    #[error("the checkpoint does not follow the last one")]
+    NotNext,
 }
 
 impl Void {
     /// Every reason.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::NotADecision,
         Self::NoVote,
         Self::NoSuchMember,
@@ -87,6 +96,9 @@ impl Void {
         Self::TooManyVoters,
         Self::Unchanged,
         Self::TooManyChanges,
+        Self::TooManyCollections,
+        Self::OtherKind,
+        Self::NotNext,
     ];
 
     /// The reason in one word that never changes.
@@ -106,6 +118,9 @@ impl Void {
             Self::TooManyVoters => "too-many-voters",
             Self::Unchanged => "unchanged",
             Self::TooManyChanges => "too-many-changes",
+            Self::TooManyCollections => "too-many-collections",
+            Self::OtherKind => "other-kind",
+            Self::NotNext => "not-next",
         }
     }
 }
