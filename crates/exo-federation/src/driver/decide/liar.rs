@@ -16,6 +16,9 @@ use exo_crypto::{Label, hash};
 use exo_types::limits::{ACCEPTED_SEQUENCES_MAX, BATCH_BUNDLES_MAX, BATCH_BYTES_MAX, VOTERS_MAX};
 use exo_types::{Epoch, PeerId, Sequence, View};
 
+use super::outputs::frame;
+use super::{Inner, Shared};
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Liar {
@@ -70,6 +73,19 @@ impl Liar {
             metrics::counter!("exo_liar_lies_total").increment(1);
         }
         told.unwrap_or_else(|| message.clone())
+    }
+}
+
+impl Shared {
+    /// Tells one of the others something in the place of a message.
+    pub(super) fn lie(&self, inner: &Inner, to: &PeerId, message: &Message) {
+        let cosign = |size, root| {
+            let key = inner.decisions.cosigner();
+            self.signer.cosign(size, root, key.as_ref()).ok()
+        };
+        if let Some(frame) = frame(&self.liar.outgoing(to, message, cosign)) {
+            self.lanes.send(to, &frame);
+        }
     }
 }
 

@@ -16,6 +16,8 @@
 mod disk;
 mod hear;
 mod lanes;
+#[cfg(feature = "liar")]
+mod liar;
 mod node;
 mod outcomes;
 mod outputs;
@@ -87,6 +89,8 @@ pub(crate) struct Shared {
     earlier: Notify,
     /// Voters of epochs that are over, as far as somebody asked for them.
     former: Mutex<BTreeMap<Epoch, Arc<Voters>>>,
+    #[cfg(feature = "liar")]
+    liar: liar::Liar,
 }
 
 /// What is under the lock.
@@ -168,6 +172,8 @@ impl Host {
             serves: Arc::new(Semaphore::new(SERVES_AT_ONCE_MAX)),
             earlier: Notify::new(),
             former: Mutex::default(),
+            #[cfg(feature = "liar")]
+            liar: liar::Liar::of_environment(),
         });
         let told = shared.roster.subscribe();
         let threads = vec![disk::spawn(&shared, opened.journal)?, signer::spawn(&shared)?];

@@ -32,18 +32,11 @@ impl Shared {
         match effect {
             Effect::Persist { number, record } => self.disk.append(number, record),
             Effect::Rotate { number, records } => self.disk.rotate(number, records),
-            Effect::Send { to, message } => {
-                if let Some(frame) = frame(&message) {
-                    self.lanes.send(&to, &frame);
-                }
-            }
+            Effect::Send { to, message } => self.outgoing(inner, std::iter::once(&to), &message),
             Effect::Broadcast(message) => {
-                let Some(frame) = frame(&message) else { return };
-                for (_, voter) in self.directory().voters.iter() {
-                    if voter.id != self.me {
-                        self.lanes.send(&voter.id, &frame);
-                    }
-                }
+                let directory = self.directory();
+                let others = directory.voters.iter().map(|(_, voter)| &voter.id);
+                self.outgoing(inner, others.filter(|id| **id != self.me), &message);
             }
             Effect::Sign(statement) => self.signer.sign(Job::Statement(statement)),
             Effect::SignBundle(head) => self.signer.sign(Job::Bundle(head)),
@@ -65,6 +58,22 @@ impl Shared {
             }
             Effect::Halted(contradiction) => self.halt(inner, contradiction.to_string()),
         }
+    }
+
+    /// Sends a message, made once for all.
+    #[cfg_attr(not(feature = "liar"), expect(unused_variables, reason = "a liar signs with its key"))]
+    fn outgoing<'a>(
+        &self,
+        inner: &Inner,
+        to: impl Iterator<Item = &'a PeerId>,
+        message: &Message,
+    ) {
+        #[cfg(feature = "liar")]
+        if self.liar.lies() {
+            return to.for_each(|to| self.lie(inner, to, message));
+        }
+        let Some(frame) = frame(message) else { return };
+        to.for_each(|to| self.lanes.send(to, &frame));
     }
 
     fn decided(inner: &mut Inner, decided: Vec<Decided>) {
@@ -126,7 +135,7 @@ fn declined(inner: &mut Inner, ticket: u64, why: Decline) {
 }
 
 /// The message as it goes over every lane.
-fn frame(message: &Message) -> Option<LaneFrame> {
+pub(super) fn frame(message: &Message) -> Option<LaneFrame> {
     let made = message.to_wire().and_then(|body| LaneFrame::new(&body));
     if let Err(error) = &made {
         // Every part was bounded when it was taken in.

@@ -95,7 +95,13 @@ impl Signer {
         }
     }
 
-    fn cosign(&self, size: u64, root: Root, key: Option<&CosignerKey>) -> Result<Vec<u8>, String> {
+    /// The cosignature on a log, with this key.
+    pub(super) fn cosign(
+        &self,
+        size: u64,
+        root: Root,
+        key: Option<&CosignerKey>,
+    ) -> Result<Vec<u8>, String> {
         let cosigners = self.cosigners.read().unwrap_or_else(PoisonError::into_inner);
         let keypair = cosigners.iter().find(|pair| Some(pair.public()) == key).cloned();
         drop(cosigners);
