@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PEER")]
     revoke: Option<String>,
     /// Why it is removed; everybody can read it in the log
-    #[arg(long, requires = "revoke", value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Give a member a vote
     #[arg(long, value_name = "PEER")]
@@ -128,6 +128,9 @@ fn said(output: &Output, commit: &CommitDoc) -> Result<(), Failure> {
 
 /// What is proposed.
 fn request(args: Args) -> Result<ProposeRequest, Failure> {
+    if args.reason.is_some() && args.revoke.is_none() {
+        return Err(Failure::new(ErrorCode::InvalidArgument, "--reason goes with --revoke"));
+    }
     let statement = match (&args.file, args.statement) {
         (Some(path), _) => Some(read_bytes(path, STATEMENT_BYTES_MAX)?),
         (None, text) => text.map(String::into_bytes),

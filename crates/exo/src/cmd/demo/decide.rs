@@ -29,7 +29,7 @@ pub(super) const LIARS: bool = cfg!(feature = "liar");
 /// Commits a statement and checks its proof in a process that knows nothing but the policy.
 pub(super) fn commit(root: &Path, nodes: &[Node]) -> Result<Step<()>, Failure> {
     let (proposer, consensus) = (&nodes[0], consensus(&nodes[0])?);
-    let commit = propose(proposer, "Every member answers questions about its own texts.")?;
+    let commit = propose(proposer, STATEMENT)?;
     let mut wrong = alike(nodes, &commit)?;
     let proof = Proof::of(root, proposer, &commit, "commit")?;
     let checked = proof.check()?;
@@ -44,7 +44,7 @@ pub(super) fn commit(root: &Path, nodes: &[Node]) -> Result<Step<()>, Failure> {
             consensus.faults_tolerated,
             followers(nodes, &consensus)
         ),
-        format!("commit #{} of {} entries: {}", commit.index, checked.doc.size, commit.summary),
+        format!("commit #{} of {} entries: \"{STATEMENT}\"", commit.index, checked.doc.size),
         format!(
             "the proof: {} bytes, cosigned by {} with ML-DSA-44, in {}",
             proof.bytes,
@@ -389,6 +389,8 @@ pub(super) fn no_liar() -> (Value, String) {
     )
 }
 
+/// What the nodes commit.
+const STATEMENT: &str = "Every member answers questions about its own texts.";
 /// Voters that tolerate one fault.
 const VOTERS_FOR_ONE_FAULT: usize = 4;
 /// Voters that tolerate two.
