@@ -39,6 +39,9 @@ pub(super) enum Op {
     Move(Piece),
 }
 
+/// Keys with what a frame does to each, in order.
+pub(super) type Ops = Vec<(Vec<u8>, Op)>;
+
 /// A value in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -55,7 +58,7 @@ pub(super) struct Piece {
 pub(super) struct FrameBuilder {
     index: Vec<u8>,
     values: Vec<u8>,
-    ops: Vec<(Vec<u8>, Op)>,
+    ops: Ops,
 }
 
 impl FrameBuilder {
@@ -121,7 +124,7 @@ impl FrameBuilder {
         at: u64,
         number: u64,
         oldest: u32,
-    ) -> Result<(Vec<u8>, Vec<(Vec<u8>, Op)>), StoreError> {
+    ) -> Result<(Vec<u8>, Ops), StoreError> {
         let len = HEAD_BYTES + self.index.len() + self.values.len();
         let end = usize::try_from(at).ok().and_then(|at| at.checked_add(len + SEAL_BYTES));
         if len > SHARED_FRAME_BYTES_MAX || end.is_none_or(|end| u32::try_from(end).is_err()) {

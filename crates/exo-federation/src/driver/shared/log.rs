@@ -70,6 +70,9 @@ impl Digests {
     }
 }
 
+/// A key with its value.
+type Item = (Vec<u8>, Vec<u8>);
+
 /// Bytes of a segment's values, and of those that are still the newest of their keys.
 #[derive(Clone, Copy, Debug, Default)]
 struct Account {
@@ -320,7 +323,7 @@ impl SharedLog {
     }
 
     /// The keys whose newest value is in a segment, with their values, each checked.
-    fn living(&self, number: u32) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn living(&self, number: u32) -> Result<Vec<Item>, StoreError> {
         let Some(segment) = self.segments.get(&number) else { return Ok(Vec::new()) };
         let mut pieces = Vec::new();
         segment.walk(false, |found| {
