@@ -120,8 +120,7 @@ pub(super) fn lie(
     for back in std::iter::once(liar).chain(gone) {
         wrong.extend(alike([&nodes[back]], &commit)?);
     }
-    let and_gone = killed.as_ref().map_or(String::new(), |name| format!(" and {name} is killed"));
-    let views = format!("view {} of epoch {}", after.view, after.epoch);
+    let and_gone = killed.as_ref().map_or(String::new(), |name| format!(" while {name} is killed"));
     Ok(Step {
         wrong,
         detail: json!({
@@ -137,8 +136,9 @@ pub(super) fn lie(
                 "it told {lies} lies: other proposals, votes and cosignatures to some than to others"
             ),
             format!(
-                "from view {} to {views}; commits took {} ms",
+                "from view {} to {}; the commits took {} ms",
                 before.view,
+                after.view,
                 took.iter().map(|ms| format!("{ms:.0}")).collect::<Vec<_>>().join(", ")
             ),
             "the logs of all honest nodes agree, and the proof of the last holds".to_owned(),
