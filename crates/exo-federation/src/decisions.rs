@@ -4,6 +4,7 @@
 //! voter proposes is ordered by consensus, stands in a log that only grows, and is proved by a quorum's
 //! cosignatures to anybody who has the policy of the voters.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -307,6 +308,11 @@ impl FederatedMesh {
             peers.iter().any(|view| view.peer == *peer && view.state == PeerState::Active)
         };
         Some(log.status(active))
+    }
+
+    /// Members that a decision removed, each with the decision's index.
+    pub fn removals(&self) -> BTreeMap<PeerId, u64> {
+        log_of(&self.inner.core).map_or_else(BTreeMap::new, |log| log.removals())
     }
 
     /// The policy by which proofs are checked: of the voters of an epoch, or of those who cosigned last.

@@ -166,7 +166,7 @@ fn list(output: &Output, peers: &[PeerDoc]) -> Result<(), Failure> {
         vec![
             peer.name.to_string(),
             peer.peer.short(),
-            peer.state.as_str().to_owned(),
+            state(peer),
             if peer.votes { "yes" } else { "-" }.to_owned(),
             peer.latency_ms.map_or("-".to_owned(), |ms| format!("{ms:.1} ms")),
             verified(peer).to_owned(),
@@ -182,6 +182,14 @@ fn list(output: &Output, peers: &[PeerDoc]) -> Result<(), Failure> {
         output.line(&output.style(line, style))?;
     }
     Ok(())
+}
+
+/// How a peer stands; a removed one with the decision that removed it.
+fn state(peer: &PeerDoc) -> String {
+    match peer.removed_by {
+        Some(number) => format!("{} (commit #{number})", peer.state.as_str()),
+        None => peer.state.as_str().to_owned(),
+    }
 }
 
 /// How the peer was admitted, where it was.
@@ -211,7 +219,7 @@ fn show(output: &Output, peer: &Document<PeerDoc>) -> Result<(), Failure> {
     let latency = peer.latency_ms.map_or("not measured".to_owned(), |ms| format!("{ms:.1} ms"));
     let rows = [
         ("peer id", peer.peer.to_string()),
-        ("state", peer.state.as_str().to_owned()),
+        ("state", state(peer)),
         ("note", visible(&peer.detail)),
         ("votes", if peer.votes { "yes" } else { "no" }.to_owned()),
         ("verified", verified(peer).to_owned()),

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use exo_consensus::{Certificate, Decline, Directory, Effect, FetchLog, Message, log_piece};
+use exo_consensus::{
+    Certificate, Decline, Directory, Effect, FetchLog, Message, Update, log_piece,
+};
 use exo_node::decide::{Decided, Output};
 use exo_types::{PeerId, Wire};
 
@@ -16,7 +18,7 @@ impl Shared {
         for output in outputs {
             match output {
                 Output::Do(effect) => self.effect(inner, effect),
-                Output::Decided(decided) => Self::decided(inner, decided),
+                Output::Decided(decided) => self.decided(inner, decided),
                 Output::Roster(roster) => {
                     inner.changed = Some(inner.decisions.replica().point().size);
                     self.roster.send_modify(|told| {
@@ -61,13 +63,11 @@ impl Shared {
     }
 
     /// Sends a message, made once for all.
-    #[cfg_attr(not(feature = "liar"), expect(unused_variables, reason = "a liar signs with its key"))]
-    fn outgoing<'a>(
-        &self,
-        inner: &Inner,
-        to: impl Iterator<Item = &'a PeerId>,
-        message: &Message,
-    ) {
+    #[cfg_attr(
+        not(feature = "liar"),
+        expect(unused_variables, reason = "a liar signs with its key")
+    )]
+    fn outgoing<'a>(&self, inner: &Inner, to: impl Iterator<Item = &'a PeerId>, message: &Message) {
         #[cfg(feature = "liar")]
         if self.liar.lies() {
             return to.for_each(|to| self.lie(inner, to, message));
@@ -76,9 +76,18 @@ impl Shared {
         to.for_each(|to| self.lanes.send(to, &frame));
     }
 
-    fn decided(inner: &mut Inner, decided: Vec<Decided>) {
+    fn decided(&self, inner: &mut Inner, decided: Vec<Decided>) {
+        let now = self.clock.now().mono;
         for decided in decided {
             inner.outcomes.note(&decided);
+            let ours = decided.logged.member == self.me;
+            if ours
+                && matches!(decided.logged.update, Update::Data(_))
+                && let Some(since) = inner.tickets.carried_out()
+            {
+                let took = now.saturating_sub(since).as_secs_f64();
+                metrics::histogram!("exo_commit_carried_out_seconds").record(took);
+            }
             inner.fresh.push_back(Arc::new(decided));
         }
     }

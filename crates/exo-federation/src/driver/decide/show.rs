@@ -53,6 +53,11 @@ impl Shared {
         }
     }
 
+    /// Removed members and the indices of the decisions that removed them.
+    pub(crate) fn removals(&self) -> BTreeMap<PeerId, u64> {
+        self.lock().outcomes.removals().clone()
+    }
+
     /// The cosigner keys of this node's seat and of its membership.
     pub(crate) fn own_keys(&self) -> (Option<CosignerKey>, Option<CosignerKey>) {
         let inner = self.lock();

@@ -1,6 +1,6 @@
 //! Who waits for what this node proposed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use exo_consensus::Decline;
@@ -23,13 +23,15 @@ pub(crate) enum Settled {
 pub(super) struct Tickets {
     next: u64,
     waiting: HashMap<u64, (Duration, Option<oneshot::Sender<Settled>>)>,
+    /// What was proposed and is not carried out, in order: as it is carried out, unless a vote was lost.
+    ahead: VecDeque<(u64, Duration)>,
 }
 
 impl Tickets {
     /// Tickets that no former life of this node has given: those are in its journal.
     pub(super) fn new(started: Timestamp) -> Self {
         let next = (started.0 & STARTED_MASK) << LIFE_BITS;
-        Self { next, waiting: HashMap::new() }
+        Self { next, waiting: HashMap::new(), ahead: VecDeque::new() }
     }
 
     /// A ticket for something proposed now. There are as many at once as the replica lets wait.
@@ -37,7 +39,13 @@ impl Tickets {
         let ticket = self.next;
         self.next += 1;
         self.waiting.insert(ticket, (now, to));
+        self.ahead.push_back((ticket, now));
         ticket
+    }
+
+    /// The oldest of this node's proposals that was ahead is carried out; since when it was proposed.
+    pub(super) fn carried_out(&mut self) -> Option<Duration> {
+        self.ahead.pop_front().map(|(_, since)| since)
     }
 
     /// Who waits and since when, once.
@@ -45,6 +53,10 @@ impl Tickets {
         &mut self,
         ticket: u64,
     ) -> Option<(Duration, Option<oneshot::Sender<Settled>>)> {
+        // What is settled is not ahead any more, declined or carried out out of turn.
+        if let Ok(at) = self.ahead.binary_search_by_key(&ticket, |(ahead, _)| *ahead) {
+            self.ahead.remove(at);
+        }
         self.waiting.remove(&ticket)
     }
 

@@ -34,6 +34,9 @@ pub(crate) struct PeerDoc {
     /// Whether its vote counts when the federation decides.
     #[serde(default)]
     pub(crate) votes: bool,
+    /// The decision that removed it, by its index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) removed_by: Option<u64>,
     /// The decision just made about it, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) decision: Option<CommitDoc>,
@@ -105,6 +108,7 @@ impl From<PeerView> for PeerDoc {
             since: view.since.0,
             detail: view.detail,
             votes: false,
+            removed_by: None,
             decision: None,
         }
     }

@@ -1,5 +1,7 @@
 //! Peers: listed, approved, removed.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use exo_federation::{ErrorCode, Joiner, PeerView, Proposal};
 use exo_types::PeerId;
@@ -14,8 +16,8 @@ use crate::span::millis;
 
 /// Every peer.
 pub(crate) async fn list(State(api): State<Api>) -> Doc<PeersDoc> {
-    let voters = voters(&api);
-    let peers = api.mesh().peers().into_iter().map(|view| shown(view, &voters)).collect();
+    let decided = Decided::at(&api);
+    let peers = api.mesh().peers().into_iter().map(|view| decided.shown(view)).collect();
     Doc::new("exo.peers/1", PeersDoc { peers })
 }
 
@@ -88,15 +90,24 @@ fn decided(api: &Api, peer: &PeerId, decision: CommitDoc) -> Result<Doc<PeerDoc>
     Ok(doc(shown))
 }
 
-/// Who has a vote.
-fn voters(api: &Api) -> Vec<PeerId> {
-    let status = api.mesh().decisions_status();
-    status.map_or_else(Vec::new, |status| status.voters.iter().map(|voter| voter.peer).collect())
+/// What the decisions say of peers.
+struct Decided {
+    voters: Vec<PeerId>,
+    removals: BTreeMap<PeerId, u64>,
 }
 
-fn shown(view: PeerView, voters: &[PeerId]) -> PeerDoc {
-    let votes = voters.contains(&view.peer);
-    PeerDoc { votes, ..PeerDoc::from(view) }
+impl Decided {
+    fn at(api: &Api) -> Self {
+        let status = api.mesh().decisions_status();
+        let voters = status.map(|status| status.voters.iter().map(|voter| voter.peer).collect());
+        Self { voters: voters.unwrap_or_default(), removals: api.mesh().removals() }
+    }
+
+    fn shown(&self, view: PeerView) -> PeerDoc {
+        let votes = self.voters.contains(&view.peer);
+        let removed_by = self.removals.get(&view.peer).copied();
+        PeerDoc { votes, removed_by, ..PeerDoc::from(view) }
+    }
 }
 
 fn doc(peer: PeerDoc) -> Doc<PeerDoc> {
@@ -105,7 +116,7 @@ fn doc(peer: PeerDoc) -> Doc<PeerDoc> {
 
 fn find(api: &Api, peer: &PeerId) -> Result<PeerDoc, ApiError> {
     let found = api.mesh().peers().into_iter().find(|view| view.peer == *peer);
-    found.map(|view| shown(view, &voters(api))).ok_or_else(|| {
+    found.map(|view| Decided::at(api).shown(view)).ok_or_else(|| {
         ApiError::new(ErrorCode::PeerNotFound, format!("{} is no peer", peer.short()))
     })
 }

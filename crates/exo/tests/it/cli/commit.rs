@@ -207,6 +207,12 @@ fn four_voters_commit_list_show_and_prove_what_they_decide() {
     let last = nodes[2].json(&["peers", "revoke", "dan", "--reason", "gone"]);
     assert_eq!(last["decision"]["outcome"], "effective", "{last}");
     assert_eq!(last["state"], "revoked", "{last}");
+    assert_eq!(last["removed_by"], last["decision"]["index"], "{last}");
+    let number = format!("revoked (commit #{})", last["removed_by"]);
+    until("another voter shows what removed it", || {
+        let listed = String::from_utf8(bob.run(&["peers", "list"]).stdout).expect("text");
+        listed.contains(&number)
+    });
 }
 
 #[test]

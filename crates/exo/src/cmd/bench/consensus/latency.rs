@@ -85,4 +85,4 @@ const PROVED_MS: f64 = 3.0;
 /// What it may take until it is committed, milliseconds: half of them, 99 of 100.
 const COMMITTED_MS: (f64, f64) = (2.0, 4.0);
 /// Where a node tells how long its decisions took until they were carried out.
-const COMMIT_METRIC: &str = "exo_commit_seconds";
+const COMMIT_METRIC: &str = "exo_commit_carried_out_seconds";
