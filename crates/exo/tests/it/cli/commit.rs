@@ -24,7 +24,9 @@ fn four() -> Vec<Node> {
     for joiner in &nodes[1..] {
         let invite = nodes[0].json(&["invite", "new", "--auto-approve"]);
         let ticket = joiner.write("ticket", invite["ticket"].as_str().expect("a ticket"));
-        joiner.json(&["join", "--ticket-file", &ticket]);
+        // Where the approval takes a moment, the words are printed as well.
+        let joined = joiner.run(&["join", "--ticket-file", &ticket]);
+        assert!(joined.status.success(), "{}", said(&joined));
     }
     for node in &nodes {
         until("all four vote and reach each other", || {

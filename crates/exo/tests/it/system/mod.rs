@@ -6,6 +6,7 @@
 
 mod anonymous;
 mod data;
+mod deciding;
 mod fleet;
 mod flood;
 mod kill;
