@@ -1,10 +1,13 @@
 //! What the members decide together, from the command line: without a federation, and with four voters.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use super::http::{post, send};
 use super::node::{Node, exo, until};
 
 fn said(output: &Output) -> String {
@@ -230,4 +233,95 @@ fn a_minority_of_voters_claims_nothing() {
     let error: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!((&error["code"], &error["retryable"]), (&"no-quorum".into(), &true.into()));
     assert!(nodes[0].json(&["commit", "list"])["commits"].as_array().is_some_and(Vec::is_empty));
+}
+
+#[test]
+fn the_api_takes_lists_checks_proofs_and_serves_the_log_as_files() {
+    let nodes = four();
+    let (ada, bob) = (&nodes[0], &nodes[1]);
+    let mut watch = exo();
+    watch.arg("--data-dir").arg(bob.dir()).args(["commit", "watch", "--json"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().expect("starts");
+    let mut seen = BufReader::new(watch.stdout.take().expect("piped")).lines();
+
+    // Those that are proposed before the watcher has begun are not for it: until it tells of one.
+    let (told, first) = std::sync::mpsc::channel();
+    std::thread::spawn(move || told.send((seen.next(), seen)));
+    let mut proposed = 0;
+    let (line, mut seen) = loop {
+        ada.json(&["commit", "propose", "--statement", "are you there?"]);
+        proposed += 1;
+        assert!(proposed < 100, "the watcher tells of nothing");
+        if let Ok(found) = first.recv_timeout(Duration::from_millis(200)) {
+            break found;
+        }
+    };
+    let line = line.expect("a line").expect("text");
+    let before: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!((&before["schema"], &before["kind"]), (&"exo.commit/1".into(), &"statement".into()));
+
+    let answer = post(ada, "/v1/decisions", r#"{"statements":["b25l","dHdv","dGhyZWU="]}"#);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let list = answer.json();
+    let commits = list["commits"].as_array().expect("commits");
+    assert_eq!((&list["schema"], commits.len()), (&"exo.commits/1".into(), 3));
+    assert!(commits.iter().all(|commit| commit["certified"] == true), "{list}");
+    let last = commits[2]["index"].as_u64().expect("a number");
+    // The watcher tells of all of them, each once and in order.
+    let mut at = before["index"].as_u64().expect("a number");
+    while at < last {
+        let line = seen.next().expect("a line").expect("text");
+        let next: Value = serde_json::from_str(&line).expect("JSON");
+        let index = next["index"].as_u64().expect("a number");
+        assert!(index > at, "{next} after {at}");
+        at = index;
+    }
+    watch.kill().expect("killed");
+    watch.wait().expect("gone");
+
+    for (body, code) in [
+        (r#"{}"#, "invalid-argument"),
+        (r#"{"statements":[]}"#, "invalid-argument"),
+        (r#"{"statements":["%"]}"#, "invalid-argument"),
+        (r#"{"statements":["b25l"],"revoke":"bob"}"#, "invalid-argument"),
+        (r#"{"statement":"b25l","grant_vote":"bob"}"#, "invalid-argument"),
+        (r#"{"statement":""}"#, "update-too-long"),
+        (r#"{"statement":"b25l","deadline_ms":0}"#, "invalid-argument"),
+    ] {
+        let answer = post(ada, "/v1/decisions", body);
+        assert_eq!(answer.problem(), (400, code.to_owned()), "{body}: {answer:?}");
+    }
+
+    let proof = send(bob, "GET", &format!("/v1/decisions/{last}/proof"), &[], b"");
+    assert_eq!(proof.status, 200, "{proof:?}");
+    let policy = send(bob, "GET", "/v1/decisions/policy", &[], b"").body;
+    for request in [
+        serde_json::json!({"proof": proof.body}),
+        serde_json::json!({"proof": proof.body, "policy": policy}),
+    ] {
+        let checked = post(ada, "/v1/proofs/verify", &request.to_string());
+        assert_eq!(checked.status, 200, "{checked:?}");
+        assert_eq!(
+            (&checked.json()["valid"], &checked.json()["index"]),
+            (&true.into(), &last.into())
+        );
+    }
+    let other = serde_json::json!({"proof": proof.body, "entry": "b3RoZXI="}).to_string();
+    let refused = post(ada, "/v1/proofs/verify", &other);
+    assert_eq!(refused.problem(), (422, "proof-invalid".to_owned()), "{refused:?}");
+
+    let note = send(ada, "GET", "/v1/log/checkpoint", &[], b"");
+    let size: u64 = note.body.lines().nth(1).and_then(|line| line.parse().ok()).expect("a size");
+    assert!(note.body.starts_with("exo-federation/") && size > last && size < 256, "{note:?}");
+    let hashes = send(ada, "GET", &format!("/v1/log/tile/0/000.p/{size}"), &[], b"");
+    let length = format!("content-length: {}", 32 * size);
+    assert_eq!(hashes.status, 200, "{hashes:?}");
+    assert!(hashes.head.to_lowercase().contains(&length), "{hashes:?}");
+    assert!(hashes.head.to_lowercase().contains("immutable"), "{hashes:?}");
+    let bundle = send(ada, "GET", &format!("/v1/log/tile/entries/000.p/{size}"), &[], b"");
+    assert!(bundle.status == 200 && bundle.body.contains("three"), "{bundle:?}");
+    for missing in ["0/000", "0/001.p/1", "entries/x", "9/000.p/1"] {
+        let answer = send(ada, "GET", &format!("/v1/log/tile/{missing}"), &[], b"");
+        assert_eq!(answer.problem().0, 404, "{missing}: {answer:?}");
+    }
 }

@@ -127,7 +127,10 @@ impl Seen {
             Reached::Unknown => None,
             Reached::Answer(200, body) => {
                 let commit: Value = serde_json::from_slice(&body).expect("JSON");
-                assert_eq!((&commit["outcome"], &commit["certified"]), (&"recorded".into(), &true.into()));
+                assert_eq!(
+                    (&commit["outcome"], &commit["certified"]),
+                    (&"recorded".into(), &true.into())
+                );
                 Some(commit["index"].as_u64().expect("an index"))
             }
             Reached::Answer(status, body) => {
@@ -149,7 +152,8 @@ pub(super) const MARK: &str = "append:";
 
 /// How long acknowledged appends took: how many, the median and the slowest, milliseconds.
 pub(super) fn latencies(appends: &[Append]) -> (usize, f64, f64) {
-    let took = |append: &Append| Some((append.acknowledged?.at - append.invoked).as_secs_f64() * 1e3);
+    let took =
+        |append: &Append| Some((append.acknowledged?.at - append.invoked).as_secs_f64() * 1e3);
     let mut all: Vec<f64> = appends.iter().filter_map(took).collect();
     all.sort_by(f64::total_cmp);
     let most = all.last().copied().unwrap_or(f64::NAN);

@@ -45,9 +45,7 @@ impl Door {
         };
         match &self.space {
             None => exchange(at, &token, method, path, body, wait),
-            Some(space) => {
-                spaces::within(space, || exchange(at, &token, method, path, body, wait))
-            }
+            Some(space) => spaces::within(space, || exchange(at, &token, method, path, body, wait)),
         }
     }
 

@@ -195,12 +195,8 @@ mod tests {
 
     #[test]
     fn the_order_is_kept_over_any_number_of_appends_between() {
-        let appends = [
-            known("a", 0, 5, 9),
-            known("b", 1, 6, 2),
-            known("c", 2, 7, 3),
-            known("d", 8, 20, 4),
-        ];
+        let appends =
+            [known("a", 0, 5, 9), known("b", 1, 6, 2), known("c", 2, 7, 3), known("d", 8, 20, 4)];
         let places = log(&[(2, "b"), (3, "c"), (4, "d"), (9, "a")]);
         let reversed = Violation::Reversed { first: "a".into(), second: "d".into() };
         assert_eq!(check(&appends, &places), Err(reversed));

@@ -31,8 +31,8 @@ impl Spaces {
             let (space, port, link) = (spaces.name(at), format!("port{at}"), address(at));
             ip(&["netns", "add", &space])?;
             ip(&[
-                "-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns",
-                &space,
+                "-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0",
+                "netns", &space,
             ])?;
             ip(&["-n", &switch, "link", "set", &port, "master", "bridge", "up"])?;
             ip(&["-n", &space, "link", "set", "lo", "up"])?;
