@@ -87,7 +87,9 @@ impl Node {
     pub(super) fn admit(&self, other: &Self) {
         let invite = self.json(&["invite", "new", "--auto-approve"]);
         let ticket = other.write("ticket", invite["ticket"].as_str().expect("a ticket"));
-        other.json(&["join", "--ticket-file", &ticket]);
+        // Where the approval takes a moment, the words are printed as well.
+        let joined = other.run(&["join", "--ticket-file", &ticket]);
+        assert!(joined.status.success(), "{}", String::from_utf8_lossy(&joined.stderr));
         for node in [self, other] {
             until("both have a session", || node.json(&["status"])["peers"]["active"] == 1);
         }
