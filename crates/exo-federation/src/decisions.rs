@@ -236,7 +236,7 @@ impl FederatedMesh {
     ) -> Result<CommitProof, FederationError> {
         let began = Instant::now();
         let proposal = Proposal::Statement(update.0);
-        let index = self.settle(proposal, COMMIT_TIMEOUT).await?;
+        let index = self.settle(proposal, COMMIT_TIMEOUT).await?.index;
         // The proof is made of what the log holds; that is there as soon as it is certified.
         loop {
             match self.decision_proof(index).await {
@@ -260,8 +260,7 @@ impl FederatedMesh {
         proposal: Proposal,
         deadline: Duration,
     ) -> Result<DecisionView, FederationError> {
-        let index = self.settle(proposal, deadline).await?;
-        self.decision(index).await
+        self.settle(proposal, deadline).await
     }
 
     /// Decisions from an index on, at most `max`: upward, or downward with the newest first, where
@@ -341,8 +340,12 @@ impl FederatedMesh {
         self.read(move |log| log.tile(&path)).await
     }
 
-    /// Proposes, and waits for the index of what is certified.
-    async fn settle(&self, proposal: Proposal, wait: Duration) -> Result<u64, FederationError> {
+    /// Proposes, and waits until it is certified.
+    async fn settle(
+        &self,
+        proposal: Proposal,
+        wait: Duration,
+    ) -> Result<DecisionView, FederationError> {
         self.inner.core.check()?;
         let log = self.log()?;
         let decision = self.decision_of(proposal)?;
@@ -356,7 +359,7 @@ impl FederatedMesh {
             Err(_) => return Err(self.no_quorum(wait)),
         };
         match settled {
-            Settled::Certified(index) => Ok(index),
+            Settled::Certified(decided) => Ok(log.show(&decided)),
             Settled::Declined(why) => Err(declined(why)),
             Settled::Halted(cause) => Err(FederationError::new(ErrorCode::LogHalted, cause)),
         }

@@ -116,10 +116,8 @@ impl FederatedMesh {
         let advertised = advertised(&config, mesh_listen, peer)?;
         let state = store.state()?;
         let ready = ready(&store, state.as_deref(), peer, clock)?;
-        let keys = Keys {
-            identity: Arc::clone(&keypair),
-            cosigners: Arc::new(RwLock::new(cosigners)),
-        };
+        let keys =
+            Keys { identity: Arc::clone(&keypair), cosigners: Arc::new(RwLock::new(cosigners)) };
         let node = Node::new(
             now,
             Settings {

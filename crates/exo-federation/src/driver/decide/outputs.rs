@@ -80,7 +80,11 @@ impl Shared {
         let now = self.clock.now().mono;
         for decided in decided {
             inner.outcomes.note(&decided);
+            let decided = Arc::new(decided);
             let ours = decided.logged.member == self.me;
+            if ours {
+                inner.own.insert(decided.index, Arc::clone(&decided));
+            }
             if ours
                 && matches!(decided.logged.update, Update::Data(_))
                 && let Some(since) = inner.tickets.carried_out()
@@ -88,7 +92,7 @@ impl Shared {
                 let took = now.saturating_sub(since).as_secs_f64();
                 metrics::histogram!("exo_commit_carried_out_seconds").record(took);
             }
-            inner.fresh.push_back(Arc::new(decided));
+            inner.fresh.push_back(decided);
         }
     }
 
@@ -112,12 +116,15 @@ impl Shared {
 
     fn done(&self, inner: &mut Inner, ticket: u64, leaf: u64) {
         metrics::counter!("exo_commits_total").increment(1);
+        // Tickets are settled in the order of the log; what is left before has none.
+        let later = inner.own.split_off(&leaf.saturating_add(1));
+        let decided = std::mem::replace(&mut inner.own, later).remove(&leaf);
         let Some((since, to)) = inner.tickets.settle(ticket) else { return };
         let took = self.clock.now().mono.saturating_sub(since);
         metrics::histogram!("exo_commit_seconds").record(took.as_secs_f64());
-        if let Some(to) = to {
+        if let (Some(to), Some(decided)) = (to, decided) {
             // Who proposed it may have gone; it stands in the log.
-            let _ = to.send(Settled::Certified(leaf));
+            let _ = to.send(Settled::Certified(decided));
         }
     }
 

@@ -1,17 +1,19 @@
 //! Who waits for what this node proposed.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use exo_consensus::Decline;
+use exo_node::decide::Decided;
 use exo_types::Timestamp;
 use tokio::sync::oneshot;
 
 /// What became of something that was proposed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Settled {
-    /// It is in the log at this index, and certified.
-    Certified(u64),
+    /// It is in the log, and certified.
+    Certified(Arc<Decided>),
     /// It was not taken.
     Declined(Decline),
     /// This node decides nothing any more.
