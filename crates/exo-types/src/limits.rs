@@ -464,10 +464,25 @@ pub const SHARE_MEMBERS_MAX: usize = 240;
 pub const SHARED_WRITES_WAITING_MAX: usize = 8 * 1024;
 /// Messages about shared collections handed to one member's lane that have not left it yet.
 pub const SHARED_WINDOW_MESSAGES: usize = 4;
+/// Bytes of messages about shared collections that are being received over one connection or wait to be
+/// looked at, each with [`LANE_FRAME_COST_BYTES`] more; the peer waits for room.
+pub const SHARED_INBOX_BYTES_MAX: usize = FRAME_BYTES_MAX + LANE_FRAME_COST_BYTES;
+/// Bytes of such messages on all connections of a node.
+pub const SHARED_INBOXES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Bytes of shared collections that wait for the disk before nothing more is heard from other members.
+pub const SHARED_UNSAVED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Checkpoints that wait to be proposed to the voters; further ones are said again later.
+pub const SHARED_PROPOSALS_MAX: usize = 64;
+/// Changes of one shared collection that a watcher may be behind before it is told that it missed some.
+pub const SHARED_CHANGES_WATCHED_MAX: usize = 256;
+/// Shared collections that are watched at once.
+pub const SHARED_WATCHED_MAX: usize = 256;
 /// Short messages about shared collections that wait for one member's lane.
 pub const SHARED_OUTBOX_MAX: usize = 1024;
 /// Messages about shared collections other than those of a session that one member may send, a second.
 pub const SHARED_NEWS_PER_SECOND: u32 = 200;
+/// Synchronisations of shared collections that one member may begin, a second.
+pub const SHARED_OPENS_PER_SECOND: u32 = 16;
 /// Synchronisations of shared collections under way on one node.
 pub const SHARED_SESSIONS_MAX: usize = 128;
 /// Of these with one member.
@@ -600,6 +615,7 @@ const _: () = assert!(VOTERS_MAX * LANE_OUTBOX_BYTES_MAX <= LANES_BYTES_MAX);
 const _: () = assert!(2 * SHARE_MEMBERS_MAX * 32 + 128 <= UPDATE_BYTES_MAX);
 const _: () = assert!(SHARED_LIVE_PIECE_ENTRIES * 40 + 1024 <= SYNC_ITEMS_STEP_BYTES);
 const _: () = assert!(SHARED_SESSIONS_PER_PEER_MAX < SHARED_SESSIONS_MAX);
+const _: () = assert!(SHARED_INBOX_BYTES_MAX <= SHARED_INBOXES_BYTES_MAX);
 const _: () = assert!(VOTERS_MAX * LANE_INBOX_BYTES_MAX <= LANES_BYTES_MAX);
 const _: () = assert!(STATUS_BUSY_MILLIS * 2 <= VIEW_TIMEOUT_MILLIS);
 const _: () =

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use exo_types::PeerId;
+use exo_types::limits::SYNC_ITEMS_STEP_BYTES;
 
 use super::{Above, Replica};
 use crate::batch::Batch;
@@ -79,15 +80,13 @@ impl Replica {
         self.above.get(&(*author, seq)).is_some_and(|forks| forks.contains_key(hash))
     }
 
-    /// The batches of an author above the cut after a number, on whichever history, without void ones.
-    pub fn batches_after(&self, author: PeerId, seq: u64) -> impl Iterator<Item = Batch> {
+    /// The batches of an author above the cut after a number, on whichever history, without void ones: what
+    /// is dropped when its history ends there.
+    pub fn items_after(&self, author: PeerId, seq: u64) -> Vec<Item> {
         let from = (author, seq.saturating_add(1));
         let forks =
             self.above.range(from..=(author, u64::MAX)).flat_map(|(_, forks)| forks.values());
-        forks.filter(|batch| batch.bytes.is_some()).map(|batch| Batch {
-            header: batch.header.signed().clone(),
-            entries: batch.entries.clone(),
-        })
+        forks.filter(|batch| batch.bytes.is_some()).map(|batch| self.batch_item(batch)).collect()
     }
 
     /// Everything that is held: with the checkpoint and the live set an export that whoever knows the
@@ -126,6 +125,7 @@ impl Replica {
     pub(crate) fn loose_items(&self, wanted: impl Iterator<Item = Loose>) -> Vec<Item> {
         let mut items = Vec::new();
         let mut groups: BTreeMap<HeaderHash, ShownGroup> = BTreeMap::new();
+        let mut rooms: BTreeMap<HeaderHash, usize> = BTreeMap::new();
         for item in wanted {
             match item {
                 Loose::Batch(author, seq, hash) => {
@@ -143,7 +143,8 @@ impl Replica {
                         header: under.header.signed().clone(),
                         entries: Vec::new(),
                     });
-                    let value = self.values.get(&id).cloned();
+                    let room = rooms.entry(under.header.hash()).or_insert(VALUES_BYTES_MAX);
+                    let value = self.values.get(&id).filter(|value| takes(room, value)).cloned();
                     let entry = (under.index, under.entry.clone(), under.path.clone(), value);
                     group.entries.push(entry);
                 }
@@ -159,9 +160,23 @@ impl Replica {
             return Item::Void(header);
         }
         let with_values = batch.ids.iter().zip(0..=u8::MAX);
+        let mut room = VALUES_BYTES_MAX;
         let values = with_values
-            .filter_map(|(id, index)| Some((index, self.values.get(id)?.clone())))
+            .filter_map(|(id, index)| Some((index, self.values.get(id)?)))
+            .filter(|(_, value)| takes(&mut room, value))
+            .map(|(index, value)| (index, value.clone()))
             .collect();
         Item::Batch { batch: Batch { header, entries: batch.entries.clone() }, values }
     }
 }
+
+/// Whether a value finds room beside those before it. What does not is asked for by itself: one item must
+/// fit into one message, whatever its author signed.
+fn takes(room: &mut usize, value: &crate::entry::Value) -> bool {
+    let left = room.checked_sub(value.bytes.len());
+    *room = left.unwrap_or(*room);
+    left.is_some()
+}
+
+/// Bytes of values in one item.
+const VALUES_BYTES_MAX: usize = 4 * SYNC_ITEMS_STEP_BYTES;

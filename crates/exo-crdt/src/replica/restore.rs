@@ -49,7 +49,8 @@ pub enum RestoreError {
 
 impl Replica {
     /// A replica from what its store holds. Everything is verified again, so a damaged or doctored store
-    /// is found here. Batches signed after a revocation are left out.
+    /// is found here. Batches signed after a revocation, and what
+    /// is of nobody who is known to be a member yet, are left out.
     ///
     /// # Errors
     /// [`RestoreError`].
@@ -112,14 +113,18 @@ impl Replica {
                 Some((&WHOLE, bytes)) => {
                     let batch = Batch::from_wire(bytes).map_err(damaged)?;
                     match VerifiedBatch::verify(batch, &self.collection, authors) {
-                        Err(BatchRefusal::Revoked { .. }) => return Ok(()),
+                        Err(BatchRefusal::Revoked { .. } | BatchRefusal::UnknownAuthor(_)) => {
+                            return Ok(());
+                        }
                         verified => self.apply(verified.map_err(RestoreError::Refused)?),
                     }
                 }
                 Some((&VOID, bytes)) => {
                     let header = Signed::<BatchHeader>::from_wire(bytes).map_err(damaged)?;
                     match VerifiedHeader::verify(&header, &self.collection, authors) {
-                        Err(BatchRefusal::Revoked { .. }) => return Ok(()),
+                        Err(BatchRefusal::Revoked { .. } | BatchRefusal::UnknownAuthor(_)) => {
+                            return Ok(());
+                        }
                         verified => self.apply_void(verified.map_err(RestoreError::Refused)?),
                     }
                 }
@@ -127,16 +132,17 @@ impl Replica {
             },
             Some(UNDER) => {
                 let shown = from_canonical::<ShownEntry>(bytes).map_err(damaged)?;
-                let shown = VerifiedEntry::verify(shown, &self.collection, authors)
-                    .map_err(RestoreError::Refused)?;
-                self.apply_shown(&shown)
+                match VerifiedEntry::verify(shown, &self.collection, authors) {
+                    Err(BatchRefusal::Revoked { .. } | BatchRefusal::UnknownAuthor(_)) => {
+                        return Ok(());
+                    }
+                    verified => self.apply_shown(&verified.map_err(RestoreError::Refused)?),
+                }
             }
             Some(EVIDENCE) => {
                 let evidence = Evidence::from_wire(bytes).map_err(damaged)?;
                 let (who, _) = evidence.place().map_err(RestoreError::Evidence)?;
-                let author = authors
-                    .author(&who)
-                    .ok_or(RestoreError::Refused(BatchRefusal::UnknownAuthor(who)))?;
+                let Some(author) = authors.author(&who) else { return Ok(()) };
                 evidence.verify(author.key).map_err(RestoreError::Evidence)?;
                 self.apply_evidence(evidence)
             }

@@ -14,7 +14,7 @@ use exo_crypto::PostQuantumKeypair;
 use exo_types::limits::{
     BATCH_ENTRIES_MAX, BATCH_FLUSH_MILLIS, BATCHES_PER_AUTHOR_MAX, ENTRIES_PER_AUTHOR_MAX,
     ENTRY_BYTES_MAX, ENTRY_BYTES_PER_AUTHOR_MAX, ENTRY_VALUE_BYTES_MAX, OBSERVED_DOTS_MAX,
-    SHARED_LACKING_MAX,
+    SHARED_LACKING_MAX, SYNC_ITEMS_STEP_BYTES,
 };
 use exo_types::{CollectionName, Now, PeerId, RecordId, Timestamp};
 
@@ -32,6 +32,8 @@ pub(super) struct Collection {
     since: Option<Duration>,
     /// Of each entry that waits to be signed, whose it is, and its value.
     pending: Vec<(Option<u64>, Option<Value>)>,
+    /// Bytes of these values.
+    pending_bytes: usize,
     /// The last entry that waits at each key.
     pending_keys: BTreeMap<RecordId, Dot>,
     /// Writes for which there is no room in the batch.
@@ -91,6 +93,7 @@ impl Collection {
             writer,
             since: None,
             pending: Vec::new(),
+            pending_bytes: 0,
             pending_keys: BTreeMap::new(),
             waiting: VecDeque::new(),
             own_commit: 0,
@@ -241,7 +244,10 @@ impl Collection {
         let observed = seen.map(|seen| seen.observed).unwrap_or_default();
         let dots: Vec<Dot> = own.into_iter().chain(observed.dots).take(DOTS_MAX).collect();
         let entries = dots.len().div_ceil(OBSERVED_DOTS_MAX).max(1);
-        if self.pending.len() + entries > BATCH_ENTRIES_MAX {
+        let full = self.pending.len() + entries > BATCH_ENTRIES_MAX;
+        let more = if let Change::Put(bytes) = &change { bytes.len() } else { 0 };
+        let heavy = self.pending_bytes > 0 && self.pending_bytes + more > SYNC_ITEMS_STEP_BYTES;
+        if full || heavy {
             return Ok(Pushed::NoRoom(change));
         }
         let latest = observed.latest;
@@ -278,6 +284,7 @@ impl Collection {
         let index = u8::try_from(self.writer.pending()).map_err(|_| WriteError::Full)?;
         let dot = Dot::of_entry(self.me(), self.writer.end().seq + 1, index);
         self.writer.write(key.clone(), operation, observed, &mut self.clock, now.wall)?;
+        self.pending_bytes += value.as_ref().map_or(0, |value| value.bytes.len());
         self.pending.push((ticket, value));
         // Of a write in several parts the first stands for all.
         if !(removes && ticket.is_none() && self.pending_keys.contains_key(&key)) {
@@ -292,6 +299,18 @@ impl Collection {
         self.writer.is_full()
     }
 
+    /// Whether a write to this key waits.
+    pub(super) fn has_pending(&self, key: &RecordId) -> bool {
+        self.pending_keys.contains_key(key) || self.waiting.iter().any(|(_, at, _)| at == key)
+    }
+
+    /// Whether a batch has to be signed before an entry with this value waits.
+    pub(super) fn has_no_room_for(&self, value: Option<&Value>) -> bool {
+        let more = value.map_or(0, |value| value.bytes.len());
+        let heavy = self.pending_bytes > 0 && self.pending_bytes + more > SYNC_ITEMS_STEP_BYTES;
+        self.is_full() || heavy
+    }
+
     /// Signs what waits and takes it in. What is to be saved holds the clock's mark and the chain's end.
     pub(super) fn sign(
         &mut self,
@@ -302,6 +321,7 @@ impl Collection {
         let Some(batch) = flushed else { return Ok(None) };
         let pending = std::mem::take(&mut self.pending);
         self.pending_keys.clear();
+        self.pending_bytes = 0;
         self.since = None;
         let keys = batch.entries().iter().map(|entry| entry.key.clone()).collect();
         let tickets = pending.iter().zip(batch.ids());
@@ -322,6 +342,7 @@ impl Collection {
         let end = self.writer.end();
         self.writer = Writer::new(self.me(), self.name().clone(), end);
         self.pending_keys.clear();
+        self.pending_bytes = 0;
         self.since = None;
         let signed = std::mem::take(&mut self.pending).into_iter().filter_map(|(ticket, _)| ticket);
         signed.chain(std::mem::take(&mut self.waiting).into_iter().map(|(t, ..)| t)).collect()

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use exo_crdt::replica::ProposeError;
 use exo_crdt::stamp::Hlc;
-use exo_crdt::{Checkpoint, CutHash, EntryId, LiveSet, Operation, VerifiedBatch, WriteBatch};
+use exo_crdt::sync::{Item, SyncMessage};
+use exo_crdt::{Checkpoint, CutHash, EntryId, LiveSet, WriteBatch};
 use exo_types::codec::Wire;
 use exo_types::limits::{
     CLOCK_DRIFT_MILLIS_MAX, SHARED_CUT_AGE_MILLIS_MAX, SHARED_CUT_BATCHES, SHARED_CUT_MILLIS,
@@ -58,15 +59,16 @@ impl Shared {
     /// Drops what does not count any more, and takes back what of this member's own counts again.
     fn follow_writers(&mut self, name: &CollectionName) {
         let authors = self.rights.authors(name);
-        let (me, terms) = (self.me, self.rights.terms(name));
+        let (me, wall, terms) = (self.me, self.now.wall, self.rights.terms(name));
         let last = terms.last_seq(&self.rights.roster, &me);
         let Some(collection) = self.collections.get_mut(name) else { return };
-        let mut write = WriteBatch::default();
+        let (mut write, mut void) = (WriteBatch::default(), Vec::new());
         // What this member has signed it keeps: it can never sign these numbers again.
         if let Some(last) = last {
-            for batch in collection.replica.batches_after(me, last) {
+            for item in collection.replica.items_after(me, last) {
+                let Item::Batch { batch, .. } = &item else { continue };
                 let Ok(seq) = batch.header.claimed().map(|header| header.seq) else { continue };
-                let Ok(bytes) = batch.to_wire() else { continue };
+                let Ok(bytes) = SyncMessage::Items(vec![item]).to_wire() else { continue };
                 write.changes.push((kept_key(seq), Some(bytes.clone())));
                 collection.kept.insert(seq, bytes);
             }
@@ -75,20 +77,31 @@ impl Shared {
         if last.is_none() {
             for (seq, bytes) in std::mem::take(&mut collection.kept) {
                 write.changes.push((kept_key(seq), None));
-                let batch = exo_crdt::Batch::from_wire(&bytes).ok();
-                let batch = batch.and_then(|batch| {
-                    VerifiedBatch::verify(batch, collection.replica.collection(), &authors).ok()
-                });
-                if let Some(outcome) = batch.and_then(|batch| collection.replica.apply(batch).ok())
-                {
-                    write.append(outcome.write);
+                let Ok(SyncMessage::Items(items)) = SyncMessage::from_wire(&bytes) else {
+                    continue;
+                };
+                for item in items {
+                    void.extend(collection.void_entries(&item));
+                    let taken = collection.take(item, &authors, wall);
+                    taken.into_iter().flatten().for_each(|taken| write.append(taken.write));
                 }
             }
         }
-        if !write.is_empty() {
-            self.commit(name, write, false);
-            self.changed(name, Vec::new());
+        // What came too late meanwhile is signed again.
+        let again = collection.sign_again(void, &self.keypair, self.now);
+        write.append(again.write);
+        if write.is_empty() {
+            return;
         }
+        let number = self.commit(name, write, false);
+        if again.count > 0
+            && let Some(collection) = self.collections.get_mut(name)
+        {
+            collection.signed_in(number);
+            let acks = again.acks.into_iter();
+            collection.acks.extend(acks.map(|(t, id)| (number, t, super::Written::Entry(id))));
+        }
+        self.changed(name, Vec::new());
     }
 
     /// Takes the checkpoint over that is in force, if it is a later one than here.
@@ -130,36 +143,16 @@ impl Shared {
         let void = before.into_iter().filter(|((id, seq), ..)| {
             writes && !held.contains_key(&(*id, *seq)) && !cut.covers(&me, *seq)
         });
-        let (mut again, mut acks) = (0, Vec::new());
-        let mut keys = Vec::new();
-        for (_, entry, value) in void {
-            if collection.is_full()
-                && let Ok(Some(signed)) = collection.sign(&self.keypair)
-            {
-                write.append(signed.write);
-                acks.extend(signed.acks);
-                keys.extend(signed.keys);
-            }
-            let operation = Some(entry.operation);
-            let value = value.filter(|_| entry.operation != Operation::Remove);
-            let observed = entry.observed.into();
-            again += usize::from(
-                collection.push(None, entry.key, value, operation, observed, now).is_ok(),
-            );
-        }
-        if again > 0
-            && let Ok(Some(signed)) = collection.sign(&self.keypair)
-        {
-            write.append(signed.write);
-            acks.extend(signed.acks);
-            keys.extend(signed.keys);
-        }
+        let void = void.map(|(_, entry, value)| (entry, value)).collect();
+        let again = collection.sign_again(void, &self.keypair, now);
+        let (count, acks, keys) = (again.count, again.acks, again.keys);
+        write.append(again.write);
         collection.mark(&mut write);
         let lacking = collection.replica.lacking_values().map(|(key, id)| (id, key.clone()));
         collection.lacking = lacking.take(exo_types::limits::SHARED_LACKING_MAX).collect();
         let number = self.commit(name, write, false);
         if let Some(collection) = self.collections.get_mut(name) {
-            if again > 0 {
+            if count > 0 {
                 collection.signed_in(number);
             }
             let acks = acks.into_iter();
@@ -167,7 +160,7 @@ impl Shared {
         }
         self.changed(name, keys);
         let (collection, epoch) = (name.clone(), cut.epoch);
-        self.event(ShareEvent::Adopted { collection, epoch, again });
+        self.event(ShareEvent::Adopted { collection, epoch, again: count });
         true
     }
 

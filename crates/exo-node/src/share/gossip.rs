@@ -157,7 +157,10 @@ impl Shared {
         let mut apart: Vec<_> = self
             .readers_with_lane(name)
             .into_iter()
-            .filter_map(|peer| Some((self.peers.get(&peer)?.links.get(name)?.apart?, peer)))
+            .filter_map(|peer| {
+                let link = self.peers.get(&peer)?.links.get(name).filter(|link| link.ask)?;
+                Some((link.apart?, peer))
+            })
             .collect();
         apart.sort_unstable();
         for (_, peer) in apart {

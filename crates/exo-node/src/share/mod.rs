@@ -24,6 +24,7 @@
 //! # Not provided
 //! - Erasure at members that kept a copy.
 
+mod again;
 mod collection;
 mod cuts;
 mod gossip;
@@ -273,6 +274,12 @@ impl Shared {
         if let Some(collection) = self.collections.get_mut(name) {
             collection.touched();
             collection.news_after = Some(number);
+        }
+        let now = self.now.mono;
+        for state in self.peers.values_mut() {
+            if let Some(link) = state.links.get_mut(name).filter(|link| link.heard.is_some()) {
+                link.apart.get_or_insert(now);
+            }
         }
         self.out.push(Output::Commit { number, collection: name.clone(), write, erase });
         number

@@ -6,7 +6,8 @@ use std::time::Duration;
 use exo_crdt::StateRoot;
 use exo_crdt::sync::{Session, SyncMessage};
 use exo_types::limits::{
-    SHARED_NEWS_PER_SECOND, SHARED_OUTBOX_MAX, SHARED_PAUSE_MILLIS_MAX, SHARED_PAUSE_MILLIS_MIN,
+    SHARED_NEWS_PER_SECOND, SHARED_OPENS_PER_SECOND, SHARED_OUTBOX_MAX, SHARED_PAUSE_MILLIS_MAX,
+    SHARED_PAUSE_MILLIS_MIN,
 };
 use exo_types::{CollectionName, PeerId};
 
@@ -25,6 +26,7 @@ pub(super) struct Peer {
     /// The session whose turn it was last.
     pub(super) turn: u64,
     rate: Rate,
+    opens: Rate,
     /// Until when it is not listened to.
     pub(super) cut_off: Option<Duration>,
     pub(super) links: BTreeMap<CollectionName, Link>,
@@ -39,6 +41,8 @@ pub(super) struct Link {
     pub(super) told: Option<(StateRoot, Duration)>,
     /// It is to be told.
     pub(super) due: bool,
+    /// It said that it holds something else, and no session has followed yet.
+    pub(super) ask: bool,
     /// Since when it holds something else; `None` while it holds the same.
     pub(super) apart: Option<Duration>,
     /// It is not asked before.
@@ -57,6 +61,8 @@ pub(super) struct Talk {
     pub(super) session: Session,
     /// It was begun here.
     pub(super) ours: bool,
+    /// What it is still to be opened with.
+    pub(super) opening: Option<[u8; 32]>,
     /// Messages to send, in order.
     pub(super) out: VecDeque<SyncMessage>,
     pub(super) begun: Duration,
@@ -64,6 +70,8 @@ pub(super) struct Talk {
     pub(super) moved: Duration,
     /// Items that were new.
     pub(super) fresh: usize,
+    /// Messages with items that were sent.
+    pub(super) gave: usize,
     /// Messages that brought nothing.
     pub(super) barren: usize,
     /// It is over when everything has left.
@@ -80,6 +88,7 @@ impl Peer {
             next: u64::from(me > peer),
             turn: 0,
             rate: Rate::new(SHARED_NEWS_PER_SECOND, now),
+            opens: Rate::new(SHARED_OPENS_PER_SECOND, now),
             cut_off: None,
             links: BTreeMap::new(),
         }
@@ -93,7 +102,7 @@ impl Peer {
         self.talks.clear();
         for link in self.links.values_mut() {
             (link.told, link.due, link.pause) = (None, false, Duration::ZERO);
-            (link.erasures_told, link.asked_values) = (false, false);
+            (link.erasures_told, link.asked_values, link.ask) = (false, false, false);
         }
     }
 
@@ -132,6 +141,11 @@ impl Peer {
         self.rate.take(now)
     }
 
+    /// Counts a session that it begins; `false` when it is one too many.
+    pub(super) fn may_open(&mut self, now: Duration) -> bool {
+        self.opens.take(now)
+    }
+
     /// Whether it is listened to.
     pub(super) fn heard(&mut self, now: Duration) -> bool {
         if self.cut_off.is_some_and(|until| until <= now) {
@@ -158,9 +172,10 @@ impl Link {
     pub(super) fn hear(&mut self, held: Held, ours: StateRoot, now: Duration) {
         self.heard = Some(held);
         if held.root == ours {
-            self.apart = None;
-            self.pause_millis = 0;
+            (self.apart, self.ask) = (None, false);
+            (self.pause, self.pause_millis) = (Duration::ZERO, 0);
         } else {
+            self.ask = true;
             self.apart.get_or_insert(now);
         }
     }

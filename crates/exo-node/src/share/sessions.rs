@@ -26,15 +26,17 @@ impl Shared {
         }
         let (secret, nonce) = (self.random(), self.random());
         let now = self.now.mono;
-        let Some(collection) = self.collections.get(name) else { return };
+        let saved = self.saved;
+        let open = self.collections.get(name).filter(|collection| !collection.unsaved(saved));
+        let Some(collection) = open else { return };
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if state.talks.len() >= SHARED_SESSIONS_PER_PEER_MAX {
             return;
         }
         let (session, hello) = Session::ask(&collection.replica, LinkSecret(secret), nonce);
         let number = state.number();
-        state.post(ShareMessage::Open { session: number, collection: name.clone(), secret });
         let mut talk = Talk::new(name.clone(), session, true, now);
+        talk.opening = Some(secret);
         talk.out.push_back(hello);
         state.talks.insert(number, talk);
         self.pump(&peer);
@@ -65,7 +67,8 @@ impl Shared {
         if !first {
             state.talks.retain(|_, talk| talk.collection != name || !talk.ours || talk.over);
         }
-        let full = full || state.talks.len() >= SHARED_SESSIONS_PER_PEER_MAX;
+        let full =
+            full || !state.may_open(now) || state.talks.len() >= SHARED_SESSIONS_PER_PEER_MAX;
         if full || state.talks_about(&name) {
             self.refuse(peer, number, Closed::Busy);
             return;
@@ -141,6 +144,8 @@ impl Shared {
         }
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let Some(talk) = state.talks.get_mut(&number) else { return };
+        let items = |message: &&SyncMessage| matches!(message, SyncMessage::Items(_));
+        talk.gave += step.send.iter().filter(items).count();
         talk.out.extend(step.send);
         talk.fresh += fresh;
         talk.barren = if fresh > 0 { 0 } else { talk.barren + 1 };
@@ -161,7 +166,7 @@ impl Shared {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let Some(talk) = state.talks.get_mut(&number) else { return };
         talk.over = true;
-        let (fresh, empty) = (talk.fresh, talk.out.is_empty());
+        let (moved, empty) = (talk.fresh + talk.gave, talk.out.is_empty());
         if empty {
             state.talks.remove(&number);
         }
@@ -171,7 +176,8 @@ impl Shared {
             SyncEnd::Exchanged => {
                 // The roots show whether that was all: each tells the other its own.
                 (link.told, link.due) = (None, true);
-                if fresh > 0 { link.go_on() } else { link.wait(now) }
+                link.ask = false;
+                if moved > 0 { link.go_on() } else { link.wait(now) }
             }
             SyncEnd::Epochs { theirs, .. } => {
                 link.wait(now);
@@ -302,7 +308,8 @@ impl Shared {
         let state = self.peers.get_mut(peer)?;
         let ready = |talk: &Talk| {
             let collection = collections.get(&talk.collection);
-            !talk.out.is_empty() && collection.is_some_and(|of| !of.unsaved(saved))
+            let waits = talk.opening.is_some() || !talk.out.is_empty();
+            waits && collection.is_some_and(|of| !of.unsaved(saved))
         };
         let turn = state.turn;
         let numbers = state.talks.iter().filter(|(_, talk)| ready(talk)).map(|(n, _)| *n);
@@ -310,8 +317,12 @@ impl Shared {
         let session = numbers.min_by_key(|number| (*number <= turn, *number))?;
         state.turn = session;
         let talk = state.talks.get_mut(&session)?;
-        let message = talk.out.pop_front()?;
         talk.moved = self.now.mono;
+        if let Some(secret) = talk.opening.take() {
+            let collection = talk.collection.clone();
+            return Some(ShareMessage::Open { session, collection, secret });
+        }
+        let message = talk.out.pop_front()?;
         if talk.over && talk.out.is_empty() {
             state.talks.remove(&session);
         }
@@ -329,10 +340,12 @@ impl Talk {
             collection,
             session,
             ours,
+            opening: None,
             out: VecDeque::new(),
             begun: now,
             moved: now,
             fresh: 0,
+            gave: 0,
             barren: 0,
             over: false,
         }

@@ -86,7 +86,15 @@ impl Shared {
     }
 
     fn flush(&mut self, name: &CollectionName) {
+        let writes = self.rights.writes(name, &self.me);
         let Some(collection) = self.collections.get_mut(name) else { return };
+        if !writes {
+            for ticket in collection.give_up() {
+                let result = Err(ShareRefusal::NotAWriter(name.clone()));
+                self.out.push(Output::Done { ticket, result });
+            }
+            return;
+        }
         let signed = match collection.sign(&self.keypair) {
             Ok(Some(signed)) => signed,
             Ok(None) => return,

@@ -6,8 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use exo_consensus::{Change, Update};
+use exo_crdt::checkpoint::FrontierBatch;
+use exo_crdt::{Checkpoint, CollectionKind, CutHash, HeaderHash};
 use exo_node::decide::{Decision, Kind, Void, summary, voter};
-use exo_types::Wire;
+use exo_node::share::{Access, ShareSpec};
+use exo_types::{CollectionName, Timestamp, Wire};
 
 use super::{admit, cosigner, grant, id, key, revoke, rotate, rules, withdraw};
 
@@ -25,7 +28,36 @@ fn samples() -> Vec<(&'static str, Decision)> {
         ("withdraw-vote", withdraw(5)),
         ("rotate", rotate(9)),
         ("rules", rules(2)),
+        ("share", share()),
+        ("cut", cut()),
     ]
+}
+
+fn share() -> Decision {
+    let spec = ShareSpec {
+        kind: CollectionKind::ObservedRemove,
+        readers: Access::only([id(1), id(2), id(3)]),
+        writers: Access::only([id(1), id(2)]),
+    };
+    Decision::Share { name: CollectionName::new("notes").expect("a name"), spec }
+}
+
+fn cut() -> Decision {
+    let name = CollectionName::new("notes").expect("a name");
+    let first = Checkpoint::genesis(name, CollectionKind::ObservedRemove);
+    Decision::Cut(Box::new(Checkpoint {
+        epoch: 1,
+        time: Timestamp(1_800_000_000_000),
+        recent: vec![(CutHash([0; 32]), Timestamp(0))],
+        frontier: vec![FrontierBatch {
+            author: id(1),
+            seq: 2,
+            hash: HeaderHash([3; 32]),
+            total_entries: 300,
+            total_bytes: 40_000,
+        }],
+        ..first
+    }))
 }
 
 fn path(name: &str) -> PathBuf {
@@ -51,7 +83,7 @@ fn every_decision_keeps_its_encoding() {
         numbers.push(frozen[0]);
     }
     numbers.dedup();
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6], "a variant has no vector");
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8], "a variant has no vector");
 }
 
 #[test]
