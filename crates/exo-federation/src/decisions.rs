@@ -13,7 +13,8 @@ use exo_log::{CommitProof, Policy};
 use exo_node::PeerState;
 use exo_node::decide::Decision;
 use exo_types::limits::VOTERS_MIN;
-use exo_types::{Epoch, NodeName, PeerId, Sequence, View};
+use exo_node::share::ShareSpec;
+use exo_types::{CollectionName, Epoch, NodeName, PeerId, Sequence, View, Wire};
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::timeout;
 
@@ -23,6 +24,7 @@ use crate::driver::core::Core;
 use crate::driver::decide::{Settled, Shared};
 use crate::error::{ErrorCode, FederationError};
 use crate::mesh::FederatedMesh;
+use crate::shared::{SharedAccess, SharedKind};
 
 /// An update of the state that all members share: 1 byte to
 /// [`STATEMENT_BYTES_MAX`](exo_types::limits::STATEMENT_BYTES_MAX). What it means is the caller's.
@@ -52,6 +54,18 @@ pub enum Proposal {
     RotateCosigner,
     /// Other rules.
     Rules(Rules),
+    /// A shared collection is declared, which takes one voter, or has other readers and writers, which
+    /// takes a quorum. Its kind never changes. Writers are readers.
+    Share {
+        /// Its name.
+        name: CollectionName,
+        /// What its entries mean.
+        kind: SharedKind,
+        /// Who gets it.
+        readers: SharedAccess,
+        /// Whose entries count.
+        writers: SharedAccess,
+    },
 }
 
 /// Which joiner.
@@ -401,6 +415,11 @@ impl FederatedMesh {
                 core.next_cosigner().map(|cosigner| Decision::Rotate { cosigner })
             }
             Proposal::Rules(rules) => Ok(Decision::Rules(rules)),
+            Proposal::Share { name, kind, readers, writers } => {
+                let spec = ShareSpec { kind, readers, writers };
+                spec.check().map_err(crate::convert::argument)?;
+                Ok(Decision::Share { name, spec })
+            }
         }
     }
 

@@ -130,6 +130,24 @@ codes! {
     LogHalted = "log-halted", false,
         "This node has stopped deciding: its log and what a quorum certified contradict each other, or its journal cannot be written.",
         "Keep the data directory for examination. More voters are faulty than tolerated, or this node's disk is: see the log.";
+    SharedNotFound = "shared-not-found", false,
+        "There is no shared collection of that name, or it is not this member's to read.",
+        "`exo shared list` shows those there are; the first write makes one that nobody has declared.";
+    SharedDenied = "shared-denied", false,
+        "This member may not write to the shared collection.",
+        "`exo shared list` shows whose it is; voters change that together.";
+    SharedOnlyGrows = "shared-only-grows", false,
+        "Nothing is removed from this shared collection: it was declared so.",
+        "Erase the value instead, if its bytes have to go.";
+    SharedFull = "shared-full", false,
+        "This node holds as many shared collections as it may.",
+        "Write to one that there is.";
+    SharedCatchingUp = "shared-catching-up", true,
+        "Batches that this member signed are missing here: with further ones it would have two histories.",
+        "Wait until other members are reached and have given them back; `exo shared lag` shows how that stands.";
+    ValueTooLong = "value-too-long", false,
+        "The value is longer than one entry of a shared collection may be.",
+        "Divide it, or share its hash and keep the content elsewhere.";
     Busy = "busy", true,
         "The node works at its bound.",
         "Try again in a moment.";

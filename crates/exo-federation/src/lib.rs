@@ -75,7 +75,7 @@
 //! With four members and more a federation decides together ([`decisions`]): [`byzantine_commit`] gives the
 //! proof that an update is committed.
 //!
-//! What is not here yet is absent: replicated collections.
+//! What members write together each holds itself ([`shared`]): a write needs nobody else and reaches all.
 
 pub mod config;
 mod convert;
@@ -86,6 +86,7 @@ mod join;
 mod mesh;
 mod onion;
 mod query;
+pub mod shared;
 pub mod view;
 
 pub use config::{Config, OnionConfig};
@@ -99,6 +100,10 @@ pub use error::{ErrorCode, FederationError};
 pub use join::join_federation;
 pub use mesh::{FederatedMesh, Initialised};
 pub use onion::onion_query;
+pub use shared::{
+    LagState, SharedAccess, SharedCollectionView, SharedEntry, SharedEvent, SharedEvidence,
+    SharedKind, SharedLag, SharedPage, SharedValue, SharedWatch,
+};
 pub use view::{
     CollectionPolicy, CollectionView, FederationView, FieldSet, InviteOptions, InviteView,
     JoinStatus, NewInvite, NodeStatus, PeerState, PeerView, QueryEvent, Readers,

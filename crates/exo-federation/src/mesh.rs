@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, RwLock, Weak};
 use std::time::Duration;
 
 use exo_crypto::fingerprint_words;
+use exo_node::share::Rights;
 use exo_node::token::FederationToken;
 use exo_node::{Node, Settings};
 use exo_onion::ReplayCache;
@@ -22,6 +23,7 @@ use crate::driver::clock::Clock;
 use crate::driver::core::{Core, Keys, lock};
 use crate::driver::decide::{Life, Place, Ready};
 use crate::driver::net::{BindConfig, BindError, Endpoint, NetLimits};
+use crate::driver::shared::Restored;
 use crate::driver::store::Store;
 use crate::error::{ErrorCode, FederationError};
 use crate::view::{
@@ -141,6 +143,19 @@ impl FederatedMesh {
         // Both are set here alone.
         let _ = core.endpoint.set(endpoint.clone());
         let _ = gate.set(Arc::downgrade(&core));
+        let founding = || core.look(|node, _| node.roster().cloned().map(Arc::new));
+        let rights = match &ready {
+            Some(ready) => Some(ready.rights()),
+            None => founding().map(Rights::founding),
+        };
+        if let Some(rights) = rights {
+            let (dir, keypair) = (core.store.shared_path(), Arc::clone(&core.keys.identity));
+            let reading = move || Restored::read(&dir, keypair, rights, clock);
+            let restored = tokio::task::spawn_blocking(reading).await.map_err(|error| {
+                FederationError::new(ErrorCode::Internal, format!("shared collections: {error}"))
+            })?;
+            core.run_sharing(restored?)?;
+        }
         if let Some(ready) = ready {
             core.run_deciding(ready)?;
         }

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::clock::Clock;
 use super::decide::{Cosigners, Host, Lanes};
 use super::net::{EncryptedChannel, Endpoint, Responder};
+use super::shared::{Host as Sharing, Mailbox};
 use super::store::Store;
 use crate::error::{ErrorCode, FederationError};
 use crate::view::QueryEvent;
@@ -31,6 +32,11 @@ pub(crate) struct Core {
     pub(crate) lanes: Arc<Lanes>,
     /// Set once the node knows of a constitution. Its threads end before the directory is let go.
     pub(crate) decide: OnceLock<Host>,
+    /// Set once the node is a member. Its thread ends before the directory is let go.
+    pub(crate) sharing: OnceLock<Sharing>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// The epoch of membership that the shared collections were told of last.
+    pub(crate) members_of: AtomicU64,
     pub(crate) store: Store,
     pub(crate) channels: Mutex<HashMap<SessionId, EncryptedChannel>>,
     pub(crate) responders: Mutex<HashMap<ExchangeId, Responder>>,
@@ -66,6 +72,9 @@ impl Core {
             keys,
             lanes: Arc::default(),
             decide: OnceLock::new(),
+            sharing: OnceLock::new(),
+            mailbox: Arc::default(),
+            members_of: AtomicU64::new(u64::MAX),
             store,
             channels: Mutex::default(),
             responders: Mutex::default(),
@@ -82,6 +91,7 @@ impl Core {
         let mut node = lock(&self.node);
         let woken = node.next_wake();
         let result = act(&mut node, self.clock.now());
+        self.follow_members(&node);
         while let Some(effect) = node.poll_effect() {
             self.carry_out(effect);
         }

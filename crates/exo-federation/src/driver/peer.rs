@@ -9,10 +9,13 @@ use exo_node::wire::{CloseReason, Request, Response};
 use exo_types::limits::DIAL_ADDRESSES_MAX;
 use exo_types::{PeerAddress, PeerId, Wire};
 use futures::future::select_ok;
+use tokio::sync::Mutex;
 
 use super::core::{Core, lock};
 use super::decide::Checks;
-use super::net::{self, ConnectError, EncryptedChannel, IncomingRequest};
+use super::net::{
+    self, ConnectError, EncryptedChannel, IncomingRequest, LaneKind, LaneReader,
+};
 
 impl Core {
     /// Dials a peer at all of its addresses at once; the first that proves its key counts.
@@ -137,15 +140,45 @@ async fn serve(core: Weak<Core>, session: SessionId, channel: EncryptedChannel) 
     }
 }
 
-/// Hands what comes over the peer's lane to the replica, once the peer may have one. What comes before this
-/// node decides together with others is lost, as it may be.
+/// Hands what comes over the peer's lanes on, once the peer may have some: to the replica, and to the shared
+/// collections. What comes before this node has them is lost, as it may be. A second lane of a kind waits
+/// for the end of the first.
 async fn hear(core: Weak<Core>, channel: EncryptedChannel) {
+    let (decisions, shared) = (Arc::<Mutex<()>>::default(), Arc::<Mutex<()>>::default());
     let checks = Checks::default();
-    while let Some(mut lane) = channel.accept_lane().await {
-        while let Some(message) = lane.next().await {
-            let Some(core) = core.upgrade() else { return };
-            if let Some(host) = core.decide.get() {
-                host.shared.hear(channel.peer(), message, &checks).await;
+    while let Some(lane) = channel.accept_lane().await {
+        let turn = match lane.kind() {
+            LaneKind::Decisions => Arc::clone(&decisions),
+            LaneKind::Shared => Arc::clone(&shared),
+        };
+        let listening = listen(core.clone(), channel.peer(), lane, turn, checks.clone());
+        let Some(core) = core.upgrade() else { return };
+        core.runtime.spawn(listening);
+    }
+}
+
+async fn listen(
+    core: Weak<Core>,
+    peer: PeerId,
+    mut lane: LaneReader,
+    turn: Arc<Mutex<()>>,
+    checks: Checks,
+) {
+    let _turn = turn.lock().await;
+    while let Some(message) = lane.next().await {
+        let Some(core) = core.upgrade() else { return };
+        match lane.kind() {
+            LaneKind::Decisions => {
+                if let Some(host) = core.decide.get() {
+                    host.shared.hear(peer, message, &checks).await;
+                }
+            }
+            LaneKind::Shared => {
+                let shares = core.shares();
+                drop(core);
+                if let Some(shares) = shares {
+                    shares.hear(peer, message).await;
+                }
             }
         }
     }

@@ -10,6 +10,7 @@
 //! state.bin          membership, directory, invites, policies
 //! substrate.db       the searchable data
 //! decisions/         the log of decisions, and what this node said about it
+//! shared/            a directory for each shared collection
 //! lock               held while a node runs
 //! ```
 
@@ -202,6 +203,11 @@ impl Store {
     pub(crate) fn save_state(&self, bytes: &[u8]) -> Result<(), FederationError> {
         let path = self.state_path();
         write_synced(&path, bytes).map_err(|error| io_error(&path, &error))
+    }
+
+    /// Where the shared collections are.
+    pub(crate) fn shared_path(&self) -> PathBuf {
+        self.root.join("shared")
     }
 
     /// Where the log of decisions and its journal are.

@@ -6,6 +6,7 @@ use exo_types::{Epoch, FederationId, NodeName, PeerAddress, PeerId, Timestamp};
 
 use crate::Node;
 use crate::invite::Invite;
+use crate::roster::Roster;
 use crate::state::Joining;
 use crate::token::FederationToken;
 
@@ -138,6 +139,11 @@ impl Node {
             epoch: membership.roster.epoch,
             members: membership.roster.active().count(),
         })
+    }
+
+    /// The members, present and past, as far as this node knows.
+    pub fn roster(&self) -> Option<&Roster> {
+        self.membership.as_ref().map(|membership| &membership.roster)
     }
 
     /// How joining stands.

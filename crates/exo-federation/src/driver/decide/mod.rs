@@ -47,6 +47,7 @@ use tokio::task::AbortHandle;
 use super::clock::Clock;
 use super::core::Core;
 use super::journal::Archive;
+use super::shared::Mailbox;
 use disk::Disk;
 pub(crate) use hear::Checks;
 pub(crate) use lanes::Lanes;
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     disk: Disk,
     signer: Signer,
     lanes: Arc<Lanes>,
+    mailbox: Arc<Mailbox>,
     roster: watch::Sender<Told>,
     events: broadcast::Sender<Arc<Decided>>,
     checks: Arc<Semaphore>,
@@ -112,6 +114,8 @@ struct Inner {
     armed: Duration,
     /// What the log was told of last.
     seen: (Epoch, View, bool),
+    /// What the shared collections were told of last.
+    rights: Option<u64>,
 }
 
 /// What the node is told, the newest alone.
@@ -128,6 +132,7 @@ pub(crate) struct Means {
     pub(crate) identity: Arc<PostQuantumKeypair>,
     pub(crate) cosigners: Cosigners,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) node: Weak<Core>,
 }
 
@@ -157,6 +162,7 @@ impl Host {
             changed: None,
             armed: Duration::MAX,
             seen,
+            rights: None,
         };
         let shared = Arc::new(Shared {
             inner: Mutex::new(inner),
@@ -171,6 +177,7 @@ impl Host {
             disk: Disk::default(),
             signer: Signer::new(federation, me, means.identity, means.cosigners),
             lanes: means.lanes,
+            mailbox: means.mailbox,
             roster: watch::Sender::default(),
             events: broadcast::Sender::new(DECISIONS_WATCHED_MAX),
             checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE_MAX)),
@@ -270,6 +277,10 @@ impl Shared {
             }
             metrics::gauge!("exo_consensus_view").set(seen.1.0 as f64);
             metrics::gauge!("exo_consensus_epoch").set(seen.0.0 as f64);
+        }
+        let rights = inner.decisions.charter().share_changes();
+        if inner.rights.replace(rights) != Some(rights) {
+            self.mailbox.rights(inner.decisions.rights());
         }
         if self.next_tick(inner) < inner.armed {
             inner.armed = Duration::ZERO;

@@ -39,6 +39,7 @@ impl Core {
             identity: Arc::clone(&self.keys.identity),
             cosigners: Arc::clone(&self.keys.cosigners),
             lanes: Arc::clone(&self.lanes),
+            mailbox: Arc::clone(&self.mailbox),
             node: Arc::downgrade(self),
         };
         let host = Host::run(ready, means).map_err(|error| {
@@ -84,9 +85,14 @@ impl Core {
 
     /// Names the session over which a peer's replica is reached.
     pub(crate) fn lane(&self, peer: PeerId, session: Option<SessionId>) {
-        let Some(session) = session else { return self.lanes.remove(&peer) };
+        let Some(session) = session else {
+            self.mailbox.way(peer, None);
+            return self.lanes.remove(&peer);
+        };
         let channel = lock(&self.channels).get(&session).cloned();
         if let Some(channel) = channel.filter(|channel| channel.peer() == peer) {
+            // Before the peer can say anything over it.
+            self.mailbox.way(peer, Some((session, channel.clone())));
             channel.allow_lane();
             self.lanes.set(peer, session, &channel, &self.runtime);
         }

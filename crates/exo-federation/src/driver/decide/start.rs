@@ -95,6 +95,11 @@ impl Ready {
         self.decisions.charter().roster()
     }
 
+    /// Who may do what with shared collections.
+    pub(crate) fn rights(&self) -> exo_node::share::Rights {
+        self.decisions.rights()
+    }
+
     fn recover(place: &Place, mut opened: Opened, clock: Clock) -> Result<Self, Lost> {
         let mut outcomes = Outcomes::default();
         let mut failed = None;

@@ -9,7 +9,7 @@ use exo_crypto::{IdentityKey, Label};
 use exo_types::PeerId;
 use exo_types::limits::{
     ANSWER_BYTES_PER_CONNECTION_MAX, FRAME_BYTES_MAX, LANE_INBOX_BYTES_MAX, LANES_BYTES_MAX,
-    REQUEST_BYTES_MAX,
+    REQUEST_BYTES_MAX, SHARED_INBOX_BYTES_MAX, SHARED_INBOXES_BYTES_MAX,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, Semaphore};
 use super::Purpose;
 use super::admission::NetLimits;
 use super::close::CloseReason;
-use super::lane::{Lane, LaneReader};
+use super::lane::{Lane, LaneKind, LaneLost, LaneReader, LaneWriter};
 use super::request::{Answer, Budget, IncomingRequest, RequestError, read_request, send_request};
 
 /// An encrypted connection to one peer whose key is proven. Cheap to clone; the connection closes
@@ -45,6 +45,7 @@ struct Channel {
     request_bytes: Arc<Semaphore>,
     answer_bytes: [Arc<Semaphore>; 2],
     lane_in_bytes: [Arc<Semaphore>; 2],
+    shared_in_bytes: [Arc<Semaphore>; 2],
     lane_out_bytes: Arc<Semaphore>,
     request_read_timeout: Duration,
     reading: Mutex<FuturesUnordered<BoxFuture<'static, Option<IncomingRequest>>>>,
@@ -76,6 +77,7 @@ impl EncryptedChannel {
             // The connection's own bound comes first, so that one peer never holds all of the node's.
             answer_bytes: [pool(ANSWER_BYTES_PER_CONNECTION_MAX), node.answers],
             lane_in_bytes: [pool(LANE_INBOX_BYTES_MAX), node.lanes_in],
+            shared_in_bytes: [pool(SHARED_INBOX_BYTES_MAX), node.shared_in],
             lane_out_bytes: node.lanes_out,
             request_read_timeout: limits.request_read_timeout,
             reading: Mutex::default(),
@@ -185,22 +187,39 @@ impl EncryptedChannel {
         }
     }
 
-    /// Lets the peer open its lane. Until then it cannot: it has no stream for it.
+    /// Lets the peer open its lanes. Until then it cannot: it has no streams for them.
     pub fn allow_lane(&self) {
-        self.0.conn.set_max_concurrent_uni_streams(VarInt::from_u32(1));
+        let kinds = u32::try_from(LaneKind::ALL.len()).unwrap_or(1);
+        self.0.conn.set_max_concurrent_uni_streams(VarInt::from_u32(kinds));
     }
 
-    /// Opens this node's lane to the peer, which is usable at once: what is sent before the peer allows it
-    /// waits. A channel has one at a time.
+    /// Opens this node's lane for decisions to the peer, which is usable at once: what is sent before the
+    /// peer allows it waits. A channel has one at a time.
     pub fn open_lane(&self, runtime: &Handle) -> Lane {
         Lane::open(self.0.conn.clone(), Arc::clone(&self.0.lane_out_bytes), runtime)
     }
 
-    /// The peer's lane, once it opens it: the next one when it ends one and opens another. `None` when
-    /// the connection is over.
+    /// Opens a lane of a kind that waits for the peer, as soon as the peer allows it.
+    ///
+    /// # Errors
+    /// [`LaneLost`].
+    pub async fn open_writer(&self, kind: LaneKind) -> Result<LaneWriter, LaneLost> {
+        LaneWriter::open(&self.0.conn, kind).await
+    }
+
+    /// The peer's lane, once it opens one: the next one when it opens another, of either kind; it may open
+    /// a second of one kind and none of the other. `None` when the connection is over.
     pub async fn accept_lane(&self) -> Option<LaneReader> {
-        let from = self.0.conn.accept_uni().await.ok()?;
-        Some(LaneReader::new(from, self.0.lane_in_bytes.clone()))
+        loop {
+            let from = self.0.conn.accept_uni().await.ok()?;
+            let pools = |kind| match kind {
+                LaneKind::Decisions => self.0.lane_in_bytes.clone(),
+                LaneKind::Shared => self.0.shared_in_bytes.clone(),
+            };
+            if let Some(lane) = LaneReader::begin(from, pools).await {
+                return Some(lane);
+            }
+        }
     }
 
     /// Closes the connection at once; what is under way is lost. The peer sees the code and the reason.
@@ -229,6 +248,7 @@ impl EncryptedChannel {
 pub(super) struct NodePools {
     answers: Arc<Semaphore>,
     lanes_in: Arc<Semaphore>,
+    shared_in: Arc<Semaphore>,
     lanes_out: Arc<Semaphore>,
 }
 
@@ -237,6 +257,7 @@ impl NodePools {
         Self {
             answers: pool(limits.answer_bytes_max.max(FRAME_BYTES_MAX)),
             lanes_in: pool(LANES_BYTES_MAX),
+            shared_in: pool(SHARED_INBOXES_BYTES_MAX),
             lanes_out: pool(LANES_BYTES_MAX),
         }
     }

@@ -1,4 +1,5 @@
-//! Lanes: one long-lived unidirectional stream in each direction, for messages that have no answer.
+//! Lanes: long-lived unidirectional streams, one of each [kind](LaneKind) in each direction, for messages
+//! that have no answer. The first byte of a stream says its kind; frames follow.
 //!
 //! A lane keeps the order of what is sent over it and may lose its end with the connection; whoever uses
 //! it says again what matters. A peer may open its lane only once this node has allowed it, so that what
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use exo_types::CodecError;
 use exo_types::codec::{FRAME_HEADER_BYTES, frame_header};
 use exo_types::limits::{
-    CONSENSUS_MESSAGE_BYTES_MAX, LANE_FRAME_COST_BYTES, LANE_OUTBOX_BYTES_MAX,
+    CONSENSUS_MESSAGE_BYTES_MAX, FRAME_BYTES_MAX, LANE_FRAME_COST_BYTES, LANE_OUTBOX_BYTES_MAX,
     LANE_OUTBOX_FRAMES_MAX,
 };
 use quinn::{RecvStream, SendStream, VarInt, WriteError};
@@ -29,6 +30,40 @@ use tokio::task::AbortHandle;
 use super::frame::{FrameError, read_lane_frame};
 use super::metric;
 use super::request::Budget;
+
+/// What a lane carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LaneKind {
+    /// Messages of the commit protocol.
+    Decisions,
+    /// Messages about shared collections.
+    Shared,
+}
+
+impl LaneKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Decisions, Self::Shared];
+
+    /// The first byte of its streams.
+    pub const fn tag(self) -> u8 {
+        match self {
+            Self::Decisions => 0,
+            Self::Shared => 1,
+        }
+    }
+
+    fn from_tag(tag: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.tag() == tag)
+    }
+
+    /// The longest message, bytes.
+    const fn bytes_max(self) -> usize {
+        match self {
+            Self::Decisions => CONSENSUS_MESSAGE_BYTES_MAX,
+            Self::Shared => FRAME_BYTES_MAX,
+        }
+    }
+}
 
 /// A message as it goes over a lane: made once, whatever the number of peers it is sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,11 +215,15 @@ fn poll_write(
 /// Opens the stream once the peer allows it, and writes what [`Lane::send`] could not; for as long as
 /// the connection lives.
 async fn write(conn: quinn::Connection, shared: Arc<Shared>) {
-    while let Ok(stream) = conn.open_uni().await {
+    while let Ok(mut stream) = conn.open_uni().await {
         // Before answers to requests that share the connection: a message is short and somebody waits.
         let _ = stream.set_priority(LANE_PRIORITY);
+        let begun = stream.write_all(&[LaneKind::Decisions.tag()]).await;
         lock(&shared.outbox).stream = Some(stream);
         let ended = loop {
+            if let Err(error) = begun {
+                break error;
+            }
             if let Err(error) = poll_fn(|cx| lock(&shared.outbox).poll_flush(cx)).await {
                 break error;
             }
@@ -199,10 +238,60 @@ async fn write(conn: quinn::Connection, shared: Arc<Shared>) {
     }
 }
 
+/// The sending end of a lane that waits for the peer instead of dropping what it has no room for.
+#[derive(Debug)]
+pub struct LaneWriter(SendStream);
+
+/// The peer does not take the lane any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LaneLost {
+    /// The connection is over.
+    #[error("the connection is over")]
+    Connection,
+    /// The peer stopped this stream; it may take another.
+    #[error("the peer stopped the lane")]
+    Stopped,
+    /// The message is longer than one of its kind may be; nothing was sent.
+    #[error("the message is too long: {0}")]
+    TooLong(CodecError),
+}
+
+impl LaneWriter {
+    /// Opens a stream of a kind as soon as the peer allows it.
+    pub(super) async fn open(conn: &quinn::Connection, kind: LaneKind) -> Result<Self, LaneLost> {
+        let mut stream = conn.open_uni().await.map_err(|_| LaneLost::Connection)?;
+        // Behind answers to requests, and behind decisions: a synchronisation takes what is left.
+        let _ = stream.set_priority(WRITER_PRIORITY);
+        stream.write_all(&[kind.tag()]).await.map_err(|error| lost(&error))?;
+        Ok(Self(stream))
+    }
+
+    /// Sends a message of at most `FRAME_BYTES_MAX` bytes; returns when the last byte has found room on
+    /// the way. Dropped before, it leaves the lane in the middle of a message.
+    ///
+    /// # Errors
+    /// [`LaneLost`].
+    pub async fn send(&mut self, body: impl Into<Bytes>) -> Result<(), LaneLost> {
+        let body: Bytes = body.into();
+        let header =
+            frame_header(body.len(), LaneKind::Shared.bytes_max()).map_err(LaneLost::TooLong)?;
+        let mut frame = [Bytes::copy_from_slice(&header), body];
+        self.0.write_all_chunks(&mut frame).await.map_err(|error| lost(&error))
+    }
+}
+
+fn lost(error: &WriteError) -> LaneLost {
+    match error {
+        WriteError::Stopped(_) => LaneLost::Stopped,
+        _ => LaneLost::Connection,
+    }
+}
+
 /// The receiving end of a peer's lane.
 #[derive(Debug)]
 pub struct LaneReader {
     from: BufReader<RecvStream>,
+    kind: LaneKind,
     pools: [Arc<Semaphore>; 2],
     over: bool,
 }
@@ -210,15 +299,34 @@ pub struct LaneReader {
 /// A message that came over a lane. Its share of memory is given back when it is dropped.
 #[derive(Debug)]
 pub struct LaneMessage {
-    /// What was sent, at most
-    /// [`CONSENSUS_MESSAGE_BYTES_MAX`](exo_types::limits::CONSENSUS_MESSAGE_BYTES_MAX) bytes.
+    /// What was sent: at most
+    /// [`CONSENSUS_MESSAGE_BYTES_MAX`](exo_types::limits::CONSENSUS_MESSAGE_BYTES_MAX) bytes of decisions,
+    /// [`FRAME_BYTES_MAX`](exo_types::limits::FRAME_BYTES_MAX) of shared collections.
     pub body: Vec<u8>,
     _budget: Budget,
 }
 
 impl LaneReader {
-    pub(super) fn new(from: RecvStream, pools: [Arc<Semaphore>; 2]) -> Self {
-        Self { from: BufReader::with_capacity(READ_BYTES, from), pools, over: false }
+    /// Waits for the first byte; `None` when it does not come or names no kind.
+    pub(super) async fn begin(
+        mut from: RecvStream,
+        pools: impl FnOnce(LaneKind) -> [Arc<Semaphore>; 2],
+    ) -> Option<Self> {
+        let mut tag = [0];
+        from.read_exact(&mut tag).await.ok()?;
+        let Some(kind) = LaneKind::from_tag(tag[0]) else {
+            metric::request_refused("lane_kind");
+            // Fails on a stream that is over already.
+            let _ = from.stop(VarInt::from_u32(CODE_MALFORMED));
+            return None;
+        };
+        let from = BufReader::with_capacity(READ_BYTES, from);
+        Some(Self { from, kind, pools: pools(kind), over: false })
+    }
+
+    /// What the peer sends over it.
+    pub fn kind(&self) -> LaneKind {
+        self.kind
     }
 
     /// The next message; `None` when the lane is over: the peer ended it, the connection is lost, or it
@@ -233,7 +341,7 @@ impl LaneReader {
         let mut budget = Budget::new(&self.pools);
         let read = read_lane_frame(
             &mut self.from,
-            CONSENSUS_MESSAGE_BYTES_MAX,
+            self.kind.bytes_max(),
             LANE_FRAME_COST_BYTES,
             &mut budget,
         );
@@ -262,6 +370,8 @@ fn lock(outbox: &Mutex<Outbox>) -> MutexGuard<'_, Outbox> {
 const CODE_MALFORMED: u32 = 2;
 /// Above the zero of all other streams.
 const LANE_PRIORITY: i32 = 1;
+/// Below it.
+const WRITER_PRIORITY: i32 = -1;
 /// How long a lane that the peer stopped stays closed.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 /// Bytes that are read at once, so that short messages do not each take a call.

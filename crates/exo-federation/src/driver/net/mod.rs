@@ -7,7 +7,7 @@
 //!   are ignored.
 //! - [`Endpoint`]: bind, connect, accept.
 //! - [`EncryptedChannel`]: one connection to one proven peer; requests and answers on its streams.
-//! - [`Lane`]: one long-lived stream each way, for messages that have no answer.
+//! - [`Lane`], [`LaneWriter`]: long-lived streams each way, for messages that have no answer.
 //! - `frame`: a length and that many bytes.
 //! - [`parts`]: the configurations an endpoint is made of, to be measured.
 //!
@@ -31,7 +31,7 @@ pub use channel::{EncryptedChannel, ExporterError};
 pub use close::CloseReason;
 pub use endpoint::{BindConfig, BindError, ConnectError, Endpoint};
 pub use frame::{FrameError, read_frame_from};
-pub use lane::{Lane, LaneFrame, LaneMessage, LaneReader};
+pub use lane::{Lane, LaneFrame, LaneKind, LaneLost, LaneMessage, LaneReader, LaneWriter};
 pub use request::{Answer, IncomingRequest, RequestError, RespondError, Responder};
 pub use tls::Admit;
 

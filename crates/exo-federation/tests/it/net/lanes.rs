@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use exo_federation::driver::net::{EncryptedChannel, Endpoint, Lane, LaneFrame, LaneReader};
+use exo_federation::driver::net::{
+    EncryptedChannel, Endpoint, Lane, LaneFrame, LaneKind, LaneLost, LaneReader, LaneWriter,
+};
 use exo_types::limits::{
-    CONNECTION_WINDOW_BYTES, CONSENSUS_MESSAGE_BYTES_MAX, LANE_INBOX_BYTES_MAX,
+    CONNECTION_WINDOW_BYTES, CONSENSUS_MESSAGE_BYTES_MAX, FRAME_BYTES_MAX, LANE_INBOX_BYTES_MAX,
     LANE_OUTBOX_BYTES_MAX,
 };
 use tokio::runtime::Handle;
@@ -107,16 +109,20 @@ async fn nothing_is_heard_over_a_lane_that_is_not_allowed() {
 }
 
 #[tokio::test]
-async fn a_peer_has_one_lane_at_a_time() {
+async fn a_peer_has_one_lane_of_each_kind_at_a_time() {
     let server = bind(2);
     let (_endpoint, rogue) =
         Rogue::like(&identity(1)).dial(address(&server)).await.expect("connects");
     let channel = within(server.accept()).await.expect("is open");
     channel.allow_lane();
     let mut first = within(rogue.open_uni()).await.expect("has one");
-    first.write_all(&[0, 0, 0, 1, 7]).await.expect("writes");
+    first.write_all(&[0, 0, 0, 0, 1, 7]).await.expect("writes");
     let mut reader = within(channel.accept_lane()).await.expect("opens");
-    assert_eq!(next(&mut reader).await, [7]);
+    assert_eq!((reader.kind(), next(&mut reader).await), (LaneKind::Decisions, vec![7]));
+    let mut second = within(rogue.open_uni()).await.expect("has another");
+    second.write_all(&[1, 0, 0, 0, 1, 9]).await.expect("writes");
+    let mut other = within(channel.accept_lane()).await.expect("opens");
+    assert_eq!((other.kind(), next(&mut other).await), (LaneKind::Shared, vec![9]));
     let brief = Duration::from_millis(200);
     assert!(tokio::time::timeout(brief, rogue.open_uni()).await.is_err());
     first.finish().expect("ends");
@@ -196,7 +202,7 @@ async fn a_message_over_the_bound_is_not_sent_and_from_another_not_taken() {
     let over = u32::try_from(CONSENSUS_MESSAGE_BYTES_MAX + 1).expect("fits").to_be_bytes();
     let before = count("exo_net_request_refusals_total lane_too_long");
     let mut stream = within(rogue.open_uni()).await.expect("has one");
-    stream.write_all(&[&[0, 0, 0, 1, 5], over.as_slice()].concat()).await.expect("writes");
+    stream.write_all(&[&[0, 0, 0, 0, 1, 5], over.as_slice()].concat()).await.expect("writes");
     let mut reader = within(channel.accept_lane()).await.expect("opens");
     assert_eq!(next(&mut reader).await, [5]);
     assert!(within(reader.next()).await.is_none(), "the lane is over");
@@ -249,4 +255,78 @@ async fn a_lane_ends_with_its_connection_and_the_next_connection_has_another() {
     let mut reader = self::reader(&lane, &far).await;
     assert!(lane.send(&frame(b"two")));
     assert_eq!(next(&mut reader).await, b"two");
+}
+
+/// A lane that waits, from the first endpoint to the second.
+async fn waiting(pair: &Pair) -> (LaneWriter, LaneReader) {
+    pair.far.allow_lane();
+    let writer = within(pair.near.open_writer(LaneKind::Shared)).await.expect("opens");
+    let reader = within(pair.far.accept_lane()).await.expect("is there");
+    assert_eq!(reader.kind(), LaneKind::Shared);
+    (writer, reader)
+}
+
+#[tokio::test]
+async fn a_lane_that_waits_loses_nothing_and_holds_as_little_as_there_is_room_for() {
+    let pair = Pair::new().await;
+    let (mut writer, mut reader) = waiting(&pair).await;
+    let body = vec![5; FRAME_BYTES_MAX / 4];
+    let (sent, counted) = (std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)), 40);
+    let counts = sent.clone();
+    let sending = tokio::spawn(async move {
+        for _ in 0..counted {
+            writer.send(body.clone()).await.expect("sends");
+            counts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        writer
+    });
+    // Nobody reads: it stops when the way is full, and goes on when somebody does.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let stopped = sent.load(std::sync::atomic::Ordering::Relaxed);
+    let room = 2 * CONNECTION_WINDOW_BYTES / (FRAME_BYTES_MAX / 4) + 1;
+    assert!(stopped <= room && stopped < counted, "{stopped} of {room}");
+    // Beside it both other streams go on.
+    echo(pair.far.clone());
+    assert!(pair.near.request(vec![1; 1000], PATIENCE).await.is_ok());
+    for _ in 0..counted {
+        assert_eq!(next(&mut reader).await.len(), FRAME_BYTES_MAX / 4);
+    }
+    within(sending).await.expect("sends all");
+}
+
+#[tokio::test]
+async fn a_lane_that_waits_says_why_it_ends() {
+    let pair = Pair::new().await;
+    let (mut writer, reader) = waiting(&pair).await;
+    let over = writer.send(vec![0; FRAME_BYTES_MAX + 1]).await;
+    assert!(matches!(over, Err(LaneLost::TooLong(_))), "{over:?}");
+    assert_eq!(writer.send(vec![1; 10]).await, Ok(()));
+    drop(reader);
+    let stopped = async {
+        loop {
+            if let Err(lost) = writer.send(vec![1; 100_000]).await {
+                return lost;
+            }
+        }
+    };
+    assert_eq!(within(stopped).await, LaneLost::Stopped);
+    let mut writer = within(pair.near.open_writer(LaneKind::Shared)).await.expect("opens another");
+    pair.near.close(0, "over");
+    assert_eq!(writer.send(vec![1; 10]).await, Err(LaneLost::Connection));
+}
+
+#[tokio::test]
+async fn a_lane_of_no_kind_is_stopped_and_the_next_one_is_heard() {
+    let server = bind(2);
+    let (_endpoint, rogue) =
+        Rogue::like(&identity(1)).dial(address(&server)).await.expect("connects");
+    let channel = within(server.accept()).await.expect("is open");
+    channel.allow_lane();
+    let mut odd = within(rogue.open_uni()).await.expect("has one");
+    odd.write_all(&[2, 0, 0, 0, 1, 7]).await.expect("writes");
+    let mut good = within(rogue.open_uni()).await.expect("has another");
+    good.write_all(&[1, 0, 0, 0, 1, 8]).await.expect("writes");
+    let mut reader = within(channel.accept_lane()).await.expect("opens");
+    assert_eq!(next(&mut reader).await, [8]);
+    assert_eq!(within(odd.stopped()).await.expect("is stopped"), Some(2u32.into()));
 }
