@@ -123,6 +123,9 @@ impl Shared {
 
     /// Takes a checkpoint over, and signs again what of this member's came too late, in one commit.
     fn adopt(&mut self, name: &CollectionName, cut: &Checkpoint, live: LiveSet) -> bool {
+        // What waits was stamped before the time that is agreed now. Signed under the new checkpoint it would
+        // all count from that time, and not in the order in which it was written.
+        while self.flush(name) {}
         let (me, now) = (self.me, self.now);
         let writes = self.rights.writes(name, &me);
         let Some(collection) = self.collections.get_mut(name) else { return false };

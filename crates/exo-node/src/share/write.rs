@@ -85,25 +85,26 @@ impl Shared {
         }
     }
 
-    fn flush(&mut self, name: &CollectionName) {
+    /// Signs what waits in one collection; whether there was anything.
+    pub(super) fn flush(&mut self, name: &CollectionName) -> bool {
         let writes = self.rights.writes(name, &self.me);
-        let Some(collection) = self.collections.get_mut(name) else { return };
+        let Some(collection) = self.collections.get_mut(name) else { return false };
         if !writes {
             for ticket in collection.give_up() {
                 let result = Err(ShareRefusal::NotAWriter(name.clone()));
                 self.out.push(Output::Done { ticket, result });
             }
-            return;
+            return false;
         }
         let signed = match collection.sign(&self.keypair) {
             Ok(Some(signed)) => signed,
-            Ok(None) => return,
+            Ok(None) => return false,
             Err(why) => {
                 for ticket in collection.give_up() {
                     let result = Err(ShareRefusal::Failed(why.clone()));
                     self.out.push(Output::Done { ticket, result });
                 }
-                return;
+                return false;
             }
         };
         let number = self.commit(name, signed.write, false);
@@ -115,6 +116,7 @@ impl Shared {
         }
         self.changed(name, signed.keys);
         self.refill(name);
+        true
     }
 
     /// Lets those that had no room wait in the next batch.

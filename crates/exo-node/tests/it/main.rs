@@ -12,4 +12,5 @@ mod queries;
 mod samples;
 mod seeds;
 mod sessions;
+mod share;
 mod wires;

@@ -1,0 +1,149 @@
+//! Random histories: lanes that break, nodes that crash, slow disks, checkpoints meanwhile.
+
+use exo_node::share::{Access, Change, ShareEvent, Written};
+
+use super::World;
+use super::access::share;
+
+#[test]
+fn members_converge_after_any_faults_and_no_acknowledged_write_is_lost() {
+    let seeds = std::env::var("SHARE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let first = std::env::var("SHARE_FIRST").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    for seed in first..first + seeds {
+        history(seed);
+    }
+}
+
+fn history(seed: u64) {
+    let members = 3 + (seed % 5) as usize;
+    let mut world = World::new(members.max(4), 4, seed);
+    let n = world.hosts.len();
+    world.connect_all();
+    if seed % 2 == 0 {
+        world.decide(0, &share("notes", Access::All, Access::All));
+    }
+    // Of each key, who writes it: then the last acknowledged value is the one that must stand.
+    let mut acked = std::collections::BTreeMap::new();
+    let mut open = Vec::new();
+    for step in 0..400u64 {
+        world.slow_disks = world.chance.below(3) > 0;
+        let (a, b) = (world.chance.below(n), world.chance.below(n));
+        match world.chance.below(14) {
+            0..4 => {
+                let at = format!("w{a}-{}", world.chance.below(5));
+                let value = format!("{step}");
+                let up = world.hosts[a].shared.is_some();
+                if up {
+                    let ticket = world.put(a, "notes", &at, &value);
+                    open.push((a, ticket, at, step));
+                }
+            }
+            4 => {
+                world.write(a, "notes", &format!("shared-{}", step % 7), Change::Remove);
+            }
+            5 => {
+                world.put(a, "notes", &format!("shared-{}", step % 7), "s");
+            }
+            6 => world.save(a),
+            7 => world.cut(a, b),
+            8 => world.connect(a, b),
+            9 if world.chance.below(3) == 0 => {
+                world.crash(a);
+            }
+            10 if world.hosts[a].shared.is_none() => {
+                world.start(a);
+                (0..n).for_each(|b| world.connect(a, b));
+            }
+            11 if seed % 2 == 0 && world.chance.below(4) == 0 => {
+                let writers = Access::only((0..4).map(crate::decide::id));
+                for access in [writers, Access::All] {
+                    for voter in 0..3 {
+                        world.decide(voter, &share("notes", Access::All, access.clone()));
+                    }
+                }
+            }
+            _ => {
+                let millis = world.chance.below(400) as u64;
+                world.pass(millis);
+            }
+        }
+        for _ in 0..world.chance.below(12) {
+            world.deliver_any();
+        }
+        for (who, ticket, at, step) in &open {
+            if let Some(Ok(Written::Entry(_))) = world.hosts[*who].done.get(ticket) {
+                let last = acked.entry(at.clone()).or_insert(0);
+                *last = (*last).max(*step);
+            }
+        }
+    }
+    world.slow_disks = false;
+    for node in 0..n {
+        world.save(node);
+        if world.hosts[node].shared.is_none() {
+            world.start(node);
+        }
+    }
+    world.connect_all();
+    world.run(60_000);
+    let all: Vec<_> = (0..n).collect();
+    world.assert_same(&all, "notes");
+    for (at, last) in acked {
+        let value =
+            world.get(0, "notes", &at).unwrap_or_else(|| panic!("seed {seed}: {at} is lost"));
+        let value: u64 = String::from_utf8_lossy(&value).parse().expect("a number");
+        assert!(value >= last, "seed {seed}: {at} is {value}, {last} was acknowledged");
+    }
+    let bad = |event: &&ShareEvent| {
+        matches!(event, ShareEvent::TwoHistories { .. } | ShareEvent::CutOff { .. })
+    };
+    for host in &world.hosts {
+        assert_eq!(host.events.iter().find(bad), None, "seed {seed}: nobody did anything wrong");
+    }
+}
+
+#[test]
+fn a_crash_between_any_two_commits_loses_nothing_acknowledged_and_makes_no_second_history() {
+    for after in 0..12 {
+        let mut world = World::new(4, 4, 9);
+        world.connect_all();
+        world.slow_disks = true;
+        let mut tickets = Vec::new();
+        let mut saved = 0;
+        'run: for n in 0..40 {
+            tickets.push((format!("k{n}"), world.put(0, "notes", &format!("k{n}"), "x")));
+            world.put(1, "notes", &format!("other{n}"), "y");
+            world.pass(60);
+            for node in 1..4 {
+                world.save(node);
+            }
+            // One commit of node 0 reaches the disk, and at one of them it stops before it can hear so.
+            if let Some((number, name, write, _)) = world.hosts[0].writing.pop_front() {
+                let store = world.hosts[0].stores.entry(name).or_default();
+                exo_crdt::store::Store::commit(store, &write).expect("saves");
+                saved += 1;
+                if saved > after {
+                    break 'run;
+                }
+                world.give(0, exo_node::share::Input::Saved(number));
+            }
+            while world.deliver_any() {}
+        }
+        world.crash(0);
+        world.slow_disks = false;
+        (1..4).for_each(|node| world.save(node));
+        world.start(0);
+        world.connect_all();
+        world.put(0, "notes", "after", "z");
+        world.run(10_000);
+        world.assert_same(&[0, 1, 2, 3], "notes");
+        for (at, ticket) in &tickets {
+            if matches!(world.hosts[0].done.get(ticket), Some(Ok(_))) {
+                assert_eq!(world.get(2, "notes", at), Some(b"x".to_vec()), "{at} after {after}");
+            }
+        }
+        let accused = |event: &ShareEvent| matches!(event, ShareEvent::TwoHistories { .. });
+        assert!(!world.hosts.iter().any(|host| host.events.iter().any(accused)));
+        assert_eq!(world.get(3, "notes", "after"), Some(b"z".to_vec()));
+    }
+}
