@@ -14,6 +14,8 @@
 //! - `show`: reading the log.
 
 mod disk;
+#[cfg(feature = "liar")]
+mod failpoint;
 mod hear;
 mod lanes;
 #[cfg(feature = "liar")]

@@ -27,6 +27,8 @@ impl Shared {
                     });
                 }
             }
+            #[cfg(feature = "liar")]
+            super::failpoint::passed();
         }
     }
 
