@@ -251,9 +251,9 @@ impl Shared {
             let fresh = state.talks.remove(&session).map_or(0, |talk| talk.fresh);
             let link = state.link(&collection);
             if fresh > 0 {
-                link.go_on()
+                link.go_on();
             } else {
-                link.wait(now)
+                link.wait(now);
             }
             if over {
                 continue;

@@ -23,7 +23,7 @@ impl Shared {
         key: &RecordId,
     ) -> Result<Option<Shown>, ShareRefusal> {
         let collection = self.readable(collection)?;
-        Ok(collection.visible(key, wall).map(|seen| shown(collection, key, seen)))
+        Ok(collection.visible(key, wall).map(|seen| shown(collection, key, &seen)))
     }
 
     /// The keys that have a value, in order, after one, at most `max` and [`SHARED_PAGE_KEYS_MAX`].
@@ -40,7 +40,7 @@ impl Shared {
         let collection = self.readable(collection)?;
         let keys = collection.replica.keys(after);
         let seen = keys.filter_map(|key| {
-            collection.visible(key, wall).map(|seen| shown(collection, key, seen))
+            collection.visible(key, wall).map(|seen| shown(collection, key, &seen))
         });
         Ok(seen.take(max.min(SHARED_PAGE_KEYS_MAX)).collect())
     }
@@ -118,7 +118,7 @@ impl Shared {
     }
 }
 
-fn shown(collection: &Collection, key: &RecordId, seen: Visible) -> Shown {
+fn shown(collection: &Collection, key: &RecordId, seen: &Visible) -> Shown {
     Shown {
         key: key.clone(),
         entry: seen.id,

@@ -19,7 +19,7 @@ fn history(seed: u64) {
     let mut world = World::new(members.max(4), 4, seed);
     let n = world.hosts.len();
     world.connect_all();
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         world.decide(0, &share("notes", Access::All, Access::All));
     }
     // Of each key, who writes it: then the last acknowledged value is the one that must stand.
@@ -54,7 +54,7 @@ fn history(seed: u64) {
                 world.start(a);
                 (0..n).for_each(|b| world.connect(a, b));
             }
-            11 if seed % 2 == 0 && world.chance.below(4) == 0 => {
+            11 if seed.is_multiple_of(2) && world.chance.below(4) == 0 => {
                 let writers = Access::only((0..4).map(crate::decide::id));
                 for access in [writers, Access::All] {
                     for voter in 0..3 {

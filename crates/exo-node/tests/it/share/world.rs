@@ -215,9 +215,10 @@ impl World {
     pub(crate) fn tell_rights(&mut self) {
         if self.told != self.town.charter.share_changes() {
             self.told = self.town.charter.share_changes();
-            let rights = self.town.charter.rights();
             for n in 0..self.hosts.len() {
-                self.give(n, Input::Rights(Box::new(rights.clone())));
+                // What one is told may make it propose, and so the next is told more.
+                let rights = self.town.charter.rights();
+                self.give(n, Input::Rights(Box::new(rights)));
             }
         }
     }
@@ -302,7 +303,8 @@ impl World {
     pub(crate) fn assert_same(&self, nodes: &[usize], name: &str) {
         let first = self.state(nodes[0], name).expect("has it");
         for n in nodes {
-            assert!(self.state(*n, name).as_ref() == Some(&first), "node {n} holds something else");
+            let same = self.state(*n, name).as_ref() == Some(&first);
+            assert!(same, "node {n} holds something else: {}", self.summary(nodes, name));
         }
         let view = |n: usize| {
             let shared = self.hosts[n].shared.as_ref().expect("is up");
@@ -312,5 +314,24 @@ impl World {
         for n in nodes {
             assert_eq!(view(*n), view(nodes[0]), "node {n} sees something else");
         }
+    }
+
+    /// What each of these nodes holds, in numbers.
+    fn summary(&self, nodes: &[usize], name: &str) -> String {
+        let one = |n: &usize| {
+            let shared = self.hosts[*n].shared.as_ref()?;
+            let replica = shared.replica(&collection(name))?;
+            let ends: Vec<_> =
+                (0..self.hosts.len()).map(|of| replica.chain_end(&id(of)).seq).collect();
+            let (epoch, batches) = (replica.checkpoint().epoch, replica.batches());
+            let (entries, missing) = (replica.entries(), replica.missing().count());
+            let terms = shared.rights().terms(&collection(name));
+            let (log, ended, leaving) = (terms.epoch(), &terms.ended, &terms.leaving);
+            Some(format!(
+                "\n{n}: epoch {epoch} of {log}, {batches} batches, {entries} entries, {missing} missing, \
+                 chains {ends:?}, ended {ended:?}, leaving {leaving:?}"
+            ))
+        };
+        nodes.iter().filter_map(one).collect()
     }
 }
