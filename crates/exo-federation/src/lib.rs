@@ -81,6 +81,7 @@ pub mod config;
 mod convert;
 pub mod decisions;
 pub mod driver;
+mod entry;
 pub mod error;
 mod join;
 mod mesh;
@@ -96,6 +97,7 @@ pub use decisions::{
     byzantine_commit,
 };
 pub use driver::net::EncryptedChannel;
+pub use entry::LoggedEntry;
 pub use error::{ErrorCode, FederationError};
 pub use join::join_federation;
 pub use mesh::{FederatedMesh, Initialised};

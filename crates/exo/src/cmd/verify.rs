@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use exo_federation::{CommitProof, ErrorCode, ProofPolicy};
+use exo_federation::{CommitProof, ErrorCode, LoggedEntry, ProofPolicy};
 use exo_types::limits::{LOG_ENTRY_BYTES_MAX, LOG_POLICY_BYTES_MAX, LOG_PROOF_BYTES_MAX};
 
 use super::Context;
@@ -23,7 +23,8 @@ pub(crate) struct Args {
     /// The policy: the members whose signatures count, and how many of them are a quorum
     #[arg(long, value_name = "POLICY")]
     policy: PathBuf,
-    /// The entry that is said to be committed; not needed where the proof carries it
+    /// What is said to be committed: the entry, or the file that was committed as a statement. Not
+    /// needed where the proof carries the entry
     #[arg(long, value_name = "FILE")]
     entry: Option<PathBuf>,
 }
@@ -42,6 +43,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Outcome {
     })?;
     let proof = CommitProof::from_bytes(&proof)
         .map_err(|error| invalid(&args.proof, error.code(), &error.to_string()))?;
+    let said = proof.entry().and_then(LoggedEntry::read);
+    // The entry of a statement says more than its content: who proposed it, and its number.
+    let stated = said.as_ref().and_then(|said| said.statement.as_deref());
+    let entry = entry.filter(|given| stated != Some(given.as_slice()));
     let commit = proof
         .verify(&policy, entry.as_deref())
         .map_err(|error| invalid(&args.proof, error.code(), &error.to_string()))?;
@@ -57,6 +62,10 @@ pub(crate) fn run(context: &Context, args: &Args) -> Outcome {
         vec!["  entry".into(), format!("{} of {}", doc.index, doc.size)],
         vec!["  root".into(), doc.root],
     ];
+    if let Some(said) = said {
+        rows.push(vec!["  says".into(), visible(&said.summary)]);
+        rows.push(vec!["  proposed by".into(), said.member.to_string()]);
+    }
     rows.extend(doc.signers.iter().map(|signer| vec!["  signed by".into(), visible(signer)]));
     for row in table(&rows) {
         output.line(&row)?;

@@ -21,7 +21,7 @@ fn refused(node: &Node, args: &[&str], exit: i32, code: &str) {
 }
 
 /// Four nodes that vote, the first of which founded.
-fn four() -> Vec<Node> {
+pub(super) fn four() -> Vec<Node> {
     let names = ["ada", "bob", "cleo", "dan"];
     let nodes: Vec<Node> = names.iter().map(|name| Node::start(name)).collect();
     for joiner in &nodes[1..] {
@@ -168,6 +168,18 @@ fn four_voters_commit_list_show_and_prove_what_they_decide() {
     let verified: Value = serde_json::from_slice(&holds.stdout).expect("JSON");
     assert_eq!(verified["index"], commit["index"]);
     assert!(verified["signers"].as_array().expect("signers").len() >= 3, "{verified}");
+
+    // The content of a statement will do as well, no other content, and what it says is shown.
+    let content = ada.file("content");
+    std::fs::write(&content, "the moon is far").expect("written");
+    let holds = verify(&proof, &policy, &["--entry", &path(&content)]);
+    assert_eq!(holds.status.code(), Some(0), "{}", said(&holds));
+    let text = String::from_utf8(holds.stdout).expect("text");
+    assert!(text.contains("a statement of 15 bytes"), "{text}");
+    assert!(text.contains(bob.ready["peer"].as_str().expect("an id")), "{text}");
+    std::fs::write(&content, "the moon is near").expect("written");
+    let other = verify(&proof, &policy, &["--entry", &path(&content)]);
+    assert_eq!(other.status.code(), Some(7), "{}", said(&other));
 
     // Without one of its signatures too few are left, and the error says who is missing.
     let text = std::fs::read_to_string(&proof).expect("the proof");
