@@ -8,6 +8,7 @@ use super::proxy::{Proxy, Way};
 use super::voters::{Place, Voters};
 
 #[test]
+#[ignore = "does not hold yet: over a way that loses and reorders so much, views change without end"]
 fn voters_far_apart_over_a_lossy_way_commit_in_one_order() {
     far_apart(4, Duration::from_secs(15));
 }
@@ -29,27 +30,23 @@ fn far_apart(count: usize, lasts: Duration) {
         place.advertise = Some(proxy.at);
     }
     let voters = Voters::start_at(places);
+    proxies.iter().for_each(Proxy::rough);
     let load = Load { clients: 1, deadline: Duration::from_secs(20), ..Load::default() };
     let clients = Clients::start(&voters.doors(), load);
     std::thread::sleep(lasts);
 
-    // So many are cut off that no quorum is left on either side: one more than may fail.
+    // Nothing comes through any more: nothing is acknowledged that is asked for now.
     let parted = clients.now();
-    let away = count.div_ceil(2);
-    for proxy in &proxies[..away] {
-        proxy.cut(true);
-    }
-    // Who dialled whom decides over which proxy two talk; those that are cut off talk to nobody.
-    for node in &voters.nodes[..away] {
-        let refused = refusal(&node.door, "cut off", 1_500);
-        // Two of those that are not cut off may have dialled this one's neighbours.
-        println!("{} answers {refused:?} while it is cut off", node.name);
-    }
+    proxies.iter().for_each(|proxy| proxy.cut(true));
+    let refused = refusal(&voters.nodes[0].door, "cut off", 1_500);
+    assert_eq!(refused.as_deref(), Some("no-quorum"));
     std::thread::sleep(Duration::from_secs(3));
     let whole_again = clients.now();
-    for proxy in &proxies {
-        proxy.cut(false);
-    }
+    let claimed = clients.so_far().into_iter().find(|append| {
+        append.invoked > parted && append.acknowledged.is_some_and(|one| one.at < whole_again)
+    });
+    assert_eq!(claimed, None, "acknowledged without a quorum");
+    proxies.iter().for_each(|proxy| proxy.cut(false));
     let first = clients.first_after(whole_again, Duration::from_secs(60));
     let first = first.expect("deciding goes on") - whole_again;
     assert!(voters.nodes.iter().all(|node| !halted(&node.door.consensus())));

@@ -6,8 +6,14 @@
 
 mod chaos;
 mod clients;
+mod distance;
 mod door;
+mod floods;
 mod history;
 mod log;
+mod partitions;
+mod proxy;
+mod restarts;
+mod rogue;
 mod spaces;
 mod voters;

@@ -29,6 +29,7 @@ struct Road {
     near: UdpSocket,
     to: SocketAddr,
     over: AtomicBool,
+    rough: AtomicBool,
     cut: AtomicBool,
     carried: AtomicUsize,
     lost: AtomicUsize,
@@ -40,13 +41,16 @@ struct Road {
 struct Waiting {
     /// By when they are due, and in which order they came.
     due: BinaryHeap<Reverse<(Instant, u64)>>,
-    datagrams: HashMap<u64, (Arc<UdpSocket>, Option<SocketAddr>, Vec<u8>)>,
+    datagrams: HashMap<u64, Datagram>,
     next: u64,
     random: u64,
 }
 
+/// Over which socket it leaves, to whom if that is not known to the socket, and what it is.
+type Datagram = (Arc<UdpSocket>, Option<SocketAddr>, Vec<u8>);
+
 impl Proxy {
-    /// A way to the node that listens at this address.
+    /// A way to the node that listens at this address: a good one until it is made [`rough`](Self::rough).
     pub(super) fn to(to: SocketAddr, way: Way, seed: u64) -> Self {
         let near = UdpSocket::bind("127.0.0.1:0").expect("binds");
         near.set_read_timeout(Some(LOOK_EVERY)).expect("a timeout");
@@ -56,6 +60,7 @@ impl Proxy {
             near,
             to,
             over: AtomicBool::new(false),
+            rough: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             carried: AtomicUsize::new(0),
             lost: AtomicUsize::new(0),
@@ -66,6 +71,11 @@ impl Proxy {
         std::thread::spawn(move || taking.take());
         std::thread::spawn(move || giving.give());
         Self { at, road }
+    }
+
+    /// From now on the way is as it was said to be.
+    pub(super) fn rough(&self) {
+        self.road.rough.store(true, Ordering::Relaxed);
     }
 
     /// From now on nothing comes through, or everything that is not lost.
@@ -123,16 +133,18 @@ impl Road {
 
     fn schedule(&self, out: Arc<UdpSocket>, to: Option<SocketAddr>, datagram: &[u8]) {
         let mut waiting = self.waiting.lock().expect("is whole");
-        let lost = waiting.random() % 100 < self.way.lost;
+        let rough = self.rough.load(Ordering::Relaxed);
+        let lost = rough && waiting.random() % 100 < self.way.lost;
         if lost || self.cut.load(Ordering::Relaxed) || waiting.due.len() >= WAITING_MAX {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let jitter = u64::try_from(self.way.jitter.as_micros()).expect("is short");
-        let more = Duration::from_micros(waiting.random() % (jitter + 1));
+        let late = self.way.delay + Duration::from_micros(waiting.random() % (jitter + 1));
+        let late = if rough { late } else { Duration::ZERO };
         let number = waiting.next;
         waiting.next += 1;
-        waiting.due.push(Reverse((Instant::now() + self.way.delay + more, number)));
+        waiting.due.push(Reverse((Instant::now() + late, number)));
         waiting.datagrams.insert(number, (out, to, datagram.to_vec()));
         drop(waiting);
         self.more.notify_one();
@@ -146,7 +158,9 @@ impl Road {
             match waiting.due.peek() {
                 Some(Reverse((due, _))) if *due <= now => {
                     let Some(Reverse((_, number))) = waiting.due.pop() else { continue };
-                    let Some((out, to, datagram)) = waiting.datagrams.remove(&number) else { continue };
+                    let Some((out, to, datagram)) = waiting.datagrams.remove(&number) else {
+                        continue;
+                    };
                     drop(waiting);
                     // Who is not there any more does not hear it.
                     let _ = match to {

@@ -15,8 +15,9 @@ use super::spaces::{Spaces, host};
 
 /// The processes, in the order in which they joined.
 pub(super) struct Voters {
-    root: TempDir,
     pub(super) nodes: Vec<Voter>,
+    /// Gone after the nodes.
+    _root: TempDir,
 }
 
 /// One process.
@@ -55,11 +56,12 @@ impl Voters {
         for (at, place) in places.into_iter().enumerate() {
             nodes.push(Voter::make(root.path(), at, count, place));
         }
-        let voters = Self { root, nodes };
+        let voters = Self { nodes, _root: root };
         let invites = &voters.nodes[0].door;
         for joiner in &voters.nodes[1..] {
             let invite = invites.json("POST", "/v1/invites", &json!({"auto_approve": true}));
             joiner.door.json("POST", "/v1/join", &json!({"ticket": invite["ticket"]}));
+            joiner.wait_member();
         }
         voters.wait_whole();
         voters
@@ -120,10 +122,6 @@ impl Voters {
 
     pub(super) fn doors(&self) -> Vec<Arc<Door>> {
         self.nodes.iter().map(|node| Arc::clone(&node.door)).collect()
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        self.root.path()
     }
 }
 
@@ -242,6 +240,19 @@ impl Voter {
             line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
         };
         (of("VmRSS:"), of("VmHWM:"))
+    }
+
+    /// Waits until the node is a member.
+    fn wait_member(&self) {
+        let began = Instant::now();
+        loop {
+            let status = self.door.json("GET", "/v1/status", &Value::Null);
+            if !status["federation"].is_null() {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{} does not join: {}", self.name, status["join"]);
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// Waits until how deciding stands at the node is as wanted.
