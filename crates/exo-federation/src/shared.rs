@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use exo_crdt::Evidence;
 use exo_node::share::{Change, Input, ShareRefusal, Shown, Written};
-use exo_types::limits::{ENTRY_VALUE_BYTES_MAX, SHARED_PAGE_KEYS_MAX};
+use exo_types::limits::SHARED_PAGE_KEYS_MAX;
 use exo_types::{CollectionName, NodeName, PeerId, RecordId, Timestamp, Wire};
 use tokio::sync::broadcast::{self, error::RecvError};
 
@@ -23,7 +23,7 @@ use crate::mesh::FederatedMesh;
 /// What stands at a key of a shared collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedValue {
-    /// The value, at most [`ENTRY_VALUE_BYTES_MAX`] bytes; `None` where it was erased or has not come yet.
+    /// The value, at most [`ENTRY_VALUE_BYTES_MAX`](exo_types::limits::ENTRY_VALUE_BYTES_MAX) bytes; `None` where it was erased or has not come yet.
     pub value: Option<Vec<u8>>,
     /// Who wrote it.
     pub author: PeerId,
@@ -226,7 +226,8 @@ impl FederatedMesh {
         let (shown, begin) = shown.await?.map_err(|refusal: ShareRefusal| refused(&refusal))?;
         let full = shown.len() >= limit;
         let fits = |shown: &Shown| shown.key.as_str().starts_with(&begin);
-        let mut entries: Vec<_> = shown.into_iter().take_while(fits).map(|s| self.entry(s)).collect();
+        let mut entries: Vec<_> =
+            shown.into_iter().take_while(fits).map(|s| self.entry(s)).collect();
         entries.truncate(limit);
         let next = entries.last().filter(|_| full && entries.len() == limit);
         let next = next.map(|entry| entry.key.clone());
@@ -247,7 +248,10 @@ impl FederatedMesh {
     ///
     /// # Errors
     /// [`ErrorCode::NotAMember`], [`ErrorCode::Busy`] when as many are watched as may.
-    pub fn shared_watch(&self, collection: &CollectionName) -> Result<SharedWatch, FederationError> {
+    pub fn shared_watch(
+        &self,
+        collection: &CollectionName,
+    ) -> Result<SharedWatch, FederationError> {
         let changes = self.shares()?.watch(collection).ok_or_else(|| {
             FederationError::new(ErrorCode::Busy, "too many collections are watched")
         })?;
@@ -431,6 +435,3 @@ fn refused(refusal: &ShareRefusal) -> FederationError {
     };
     FederationError::new(code, refusal.to_string())
 }
-
-// What a value may be is told with it.
-const _: () = assert!(ENTRY_VALUE_BYTES_MAX == 64 * 1024);

@@ -38,12 +38,7 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) enum Work {
     /// A write; where it erases, what it deletes leaves the files.
-    Commit {
-        number: u64,
-        collection: CollectionName,
-        write: WriteBatch,
-        erase: bool,
-    },
+    Commit { number: u64, collection: CollectionName, write: WriteBatch, erase: bool },
     /// What was deleted leaves the files.
     Compact(CollectionName),
 }
@@ -208,7 +203,9 @@ fn run(keeper: &Keeper, mut logs: Logs) {
                     keeper.input(Input::Saved(last));
                 }
             }
-            Err(error) => return keeper.halt(format!("shared collections cannot be kept: {error}")),
+            Err(error) => {
+                return keeper.halt(format!("shared collections cannot be kept: {error}"));
+            }
         }
     }
 }

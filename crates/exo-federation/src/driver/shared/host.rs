@@ -329,20 +329,30 @@ impl Keeper {
         self: &Arc<Self>,
         act: impl FnOnce(&Self, &mut Inner) -> T + Send + 'static,
     ) -> Result<T, FederationError> {
-        let free = match self.inner.try_lock() {
-            Ok(inner) => Some(inner),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
+        // The guard ends before anything is waited for, so that a caller's future can change threads.
+        let act = match self.at_once(act) {
+            Ok(done) => return done,
+            Err(act) => act,
         };
-        if let Some(mut inner) = free {
-            return self.working(&inner).map(|()| act(self, &mut inner));
-        }
         let keeper = Arc::clone(self);
         let acting = move || {
             let mut inner = keeper.lock();
             keeper.working(&inner).map(|()| act(&keeper, &mut inner))
         };
         self.runtime.spawn_blocking(acting).await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Does something if the lock is free; gives it back where it is not.
+    fn at_once<T, F>(&self, act: F) -> Result<Result<T, FederationError>, F>
+    where
+        F: FnOnce(&Self, &mut Inner) -> T,
+    {
+        let mut inner = match self.inner.try_lock() {
+            Ok(inner) => inner,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(act),
+        };
+        Ok(self.working(&inner).map(|()| act(self, &mut inner)))
     }
 
     fn working(&self, inner: &Inner) -> Result<(), FederationError> {

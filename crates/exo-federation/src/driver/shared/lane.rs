@@ -87,7 +87,9 @@ async fn carry(
                 lane.send(body).await?;
             }
             // Every part was bounded when it was taken in.
-            Err(error) => tracing::error!(%error, "a message about a shared collection is over its bound"),
+            Err(error) => {
+                tracing::error!(%error, "a message about a shared collection is over its bound")
+            }
         }
         mailbox.sent(peer, number);
     }

@@ -12,9 +12,15 @@ pub(super) fn describe() {
     describe_counter!("exo_shared_sent_bytes_total", "bytes of messages sent to members");
     describe_counter!("exo_shared_received_bytes_total", "bytes of messages of members");
     describe_counter!("exo_shared_messages_refused_total", "messages of members refused, by cause");
-    describe_counter!("exo_shared_items_refused_total", "things that came and were not taken, by cause");
+    describe_counter!(
+        "exo_shared_items_refused_total",
+        "things that came and were not taken, by cause"
+    );
     describe_counter!("exo_shared_cut_offs_total", "members not listened to for a while, by cause");
-    describe_counter!("exo_shared_sessions_broken_total", "synchronisations that ended early, by cause");
+    describe_counter!(
+        "exo_shared_sessions_broken_total",
+        "synchronisations that ended early, by cause"
+    );
     describe_counter!("exo_shared_checkpoints_total", "checkpoints taken over");
     describe_gauge!("exo_shared_halted", "1 once this node keeps nothing any more");
 }

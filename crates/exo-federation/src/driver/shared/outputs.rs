@@ -40,7 +40,11 @@ impl Keeper {
             }
             ShareEvent::CutOff { peer, reason } => {
                 metric::cut_off(reason);
-                tracing::warn!(peer = peer.short(), ?reason, "a member is not listened to for a while");
+                tracing::warn!(
+                    peer = peer.short(),
+                    ?reason,
+                    "a member is not listened to for a while"
+                );
             }
             ShareEvent::Refused { peer, collection, reason, count } => {
                 metric::refused(reason, count);
