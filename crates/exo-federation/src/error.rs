@@ -133,6 +133,9 @@ codes! {
     SharedNotFound = "shared-not-found", false,
         "There is no shared collection of that name, or it is not this member's to read.",
         "`exo shared list` shows those there are; the first write makes one that nobody has declared.";
+    SharedKeyNotFound = "shared-key-not-found", false,
+        "Nothing stands at that key of the shared collection, here and now.",
+        "`exo shared list COLLECTION` shows the keys there are; `exo shared lag` whether others have something else.";
     SharedDenied = "shared-denied", false,
         "This member may not write to the shared collection.",
         "`exo shared list` shows whose it is; voters change that together.";

@@ -76,6 +76,9 @@ pub(crate) enum Command {
     /// Propose, list and watch what the federation decides together
     #[command(subcommand)]
     Commit(cmd::commit::Command),
+    /// Write, read and watch what members share: every write is local first and reaches all readers
+    #[command(subcommand)]
+    Shared(cmd::shared::Command),
     /// Check a commit proof offline: no node, no configuration, no network
     Verify(cmd::verify::Args),
     /// Measure this machine: cryptography, or queries over a federation of processes

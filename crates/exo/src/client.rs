@@ -114,6 +114,18 @@ impl Client {
         self.accepted(request.call()).map(|_| ())
     }
 
+    /// Removes a resource and reads the answer.
+    pub(crate) fn delete_told<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .delete(format!("{}{path}", self.base))
+            .header("Authorization", self.authorization.as_str())
+            .config()
+            .timeout_global(Some(REQUEST_TIMEOUT))
+            .build();
+        self.answer(request.call())
+    }
+
     /// Posts a document and reads the answer.
     pub(crate) fn post<B: Serialize, T: DeserializeOwned>(
         &self,
@@ -173,6 +185,23 @@ impl Client {
             .timeout_global(Some(REQUEST_TIMEOUT))
             .build();
         self.answer(request.send(&encode(body)?[..]))
+    }
+
+    /// Puts bytes in the place of what is there.
+    pub(crate) fn put_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        bytes: &[u8],
+    ) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .put(format!("{}{path}", self.base))
+            .header("Authorization", self.authorization.as_str())
+            .header("Content-Type", "application/octet-stream")
+            .config()
+            .timeout_global(Some(REQUEST_TIMEOUT))
+            .build();
+        self.answer(request.send(bytes))
     }
 
     /// Posts a document and follows the events of the answer.

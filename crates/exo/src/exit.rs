@@ -36,7 +36,9 @@ impl Exit {
     pub(crate) fn of(code: ErrorCode) -> Self {
         use ErrorCode as C;
         match code {
-            C::InvalidArgument | C::InvalidQuery | C::UpdateTooLong => Self::Usage,
+            C::InvalidArgument | C::InvalidQuery | C::UpdateTooLong | C::ValueTooLong => {
+                Self::Usage
+            }
             C::TooFewSources => Self::TooFewSources,
             C::CollectionNotFound
             | C::RecordNotFound
@@ -44,6 +46,8 @@ impl Exit {
             | C::InviteNotFound
             | C::WordsUnknown
             | C::DecisionNotFound
+            | C::SharedNotFound
+            | C::SharedKeyNotFound
             | C::RouteNotFound => Self::NotFound,
             C::Refused
             | C::JoinRefused
@@ -51,6 +55,7 @@ impl Exit {
             | C::NoVote
             | C::Unauthorised
             | C::OriginRefused
+            | C::SharedDenied
             | C::KeyPermissions => Self::Denied,
             C::Unreachable | C::NodeNotRunning => Self::Unreachable,
             C::ProofInvalid => Self::ProofInvalid,
@@ -173,6 +178,9 @@ mod tests {
             (ErrorCode::InsufficientPeers, 8),
             (ErrorCode::NoVote, 5),
             (ErrorCode::DecisionNotFound, 4),
+            (ErrorCode::SharedNotFound, 4),
+            (ErrorCode::SharedKeyNotFound, 4),
+            (ErrorCode::SharedDenied, 5),
             (ErrorCode::Interrupted, 130),
             (ErrorCode::Io, 1),
         ];

@@ -61,6 +61,7 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Command::Import(args) => cmd::import::run(&context, &args),
         Command::Query(args) => cmd::query::run(&context, args),
         Command::Commit(command) => cmd::commit::run(&context, command),
+        Command::Shared(command) => cmd::shared::run(&context, command),
         Command::Verify(args) => cmd::verify::run(&context, &args),
         Command::Bench(command) => cmd::bench::run(&context, command),
         Command::Doctor(args) => cmd::doctor::run(&context, &args),

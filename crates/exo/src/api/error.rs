@@ -93,15 +93,20 @@ const fn status_of(code: ErrorCode) -> StatusCode {
         | C::UpdateTooLong
         | C::ImportInvalid => StatusCode::BAD_REQUEST,
         C::Unauthorised => StatusCode::UNAUTHORIZED,
-        C::OriginRefused | C::NotFounder | C::NoVote | C::Refused | C::JoinRefused => {
-            StatusCode::FORBIDDEN
-        }
+        C::OriginRefused
+        | C::NotFounder
+        | C::NoVote
+        | C::Refused
+        | C::JoinRefused
+        | C::SharedDenied => StatusCode::FORBIDDEN,
         C::CollectionNotFound
         | C::RecordNotFound
         | C::PeerNotFound
         | C::InviteNotFound
         | C::WordsUnknown
         | C::DecisionNotFound
+        | C::SharedNotFound
+        | C::SharedKeyNotFound
         | C::RouteNotFound => StatusCode::NOT_FOUND,
         C::CollectionExists
         | C::TooManyInvites
@@ -109,14 +114,19 @@ const fn status_of(code: ErrorCode) -> StatusCode {
         | C::InsufficientPeers
         | C::AlreadyMember
         | C::AlreadyInitialised
+        | C::SharedOnlyGrows
+        | C::SharedFull
         | C::JoinInProgress => StatusCode::CONFLICT,
         C::TicketExpired => StatusCode::GONE,
-        C::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        C::BodyTooLarge | C::ValueTooLong => StatusCode::PAYLOAD_TOO_LARGE,
         C::Unreachable => StatusCode::BAD_GATEWAY,
         C::ProofInvalid => StatusCode::UNPROCESSABLE_ENTITY,
-        C::Busy | C::TooFewSources | C::NoPath | C::NoQuorum | C::NotCertified => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        C::Busy
+        | C::TooFewSources
+        | C::NoPath
+        | C::NoQuorum
+        | C::NotCertified
+        | C::SharedCatchingUp => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use exo_federation::ErrorCode;
 use exo_types::NameError;
@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::Api;
 use super::dto::Document;
+use super::dto::shared::PutRequest;
 use super::error::ApiError;
 
 /// A JSON body of at most [`API_BODY_BYTES_MAX`].
@@ -116,6 +117,36 @@ impl<T: DeserializeOwned> FromRequest<Api> for ProposalJson<T> {
     async fn from_request(request: Request, _api: &Api) -> Result<Self, ApiError> {
         read(request, API_PROPOSALS_BODY_BYTES_MAX).await.map(Self)
     }
+}
+
+/// A value as it is sent: a [`PutRequest`] as JSON, or the bytes themselves as
+/// `application/octet-stream` or any kind of text.
+pub(crate) struct ValueBody(pub(crate) Vec<u8>);
+
+impl FromRequest<Api> for ValueBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _api: &Api) -> Result<Self, ApiError> {
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let kind = kind.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if kind == "application/octet-stream" || kind.starts_with("text/") {
+            let (parts, body) = request.into_parts();
+            return bounded(&parts, body, API_BODY_BYTES_MAX).await.map(|bytes| Self(bytes.into()));
+        }
+        let value: PutRequest = read(request, API_BODY_BYTES_MAX).await?;
+        let bytes = value.bytes();
+        bytes.map(Self).map_err(|error| ApiError::new(ErrorCode::InvalidArgument, error))
+    }
+}
+
+/// Whether the caller asks for an answer of this kind.
+pub(crate) fn accepts(headers: &HeaderMap, kind: &str) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accept
+        .unwrap_or_default()
+        .split(',')
+        .any(|one| one.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(kind))
 }
 
 /// What stands behind the question mark of an address.

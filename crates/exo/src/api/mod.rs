@@ -98,7 +98,9 @@ impl Api {
 
 /// Every path with its methods.
 fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
-    use routes::{collections, decisions, health, log, node, peers, proofs, queries, records};
+    use routes::{
+        collections, decisions, health, log, node, peers, proofs, queries, records, shared,
+    };
     vec![
         ("/healthz", get(health::live)),
         ("/livez", get(health::live)),
@@ -121,6 +123,12 @@ fn table() -> Vec<(&'static str, MethodRouter<Api>)> {
         ("/v1/collections/{name}/records/{id}", get(records::get)),
         ("/v1/collections/{name}/imports/{id}", get(records::import_progress)),
         ("/v1/queries", post(queries::query)),
+        ("/v1/shared", get(shared::list).post(shared::declare)),
+        ("/v1/shared/lag", get(shared::lag)),
+        ("/v1/shared/{name}/keys", get(shared::keys)),
+        ("/v1/shared/{name}/keys/{key}", get(shared::get).put(shared::put).delete(shared::remove)),
+        ("/v1/shared/{name}/keys/{key}/erase", post(shared::erase)),
+        ("/v1/shared/{name}/events", get(shared::events)),
         ("/v1/decisions", get(decisions::list).post(decisions::propose)),
         ("/v1/decisions/events", get(decisions::events)),
         ("/v1/decisions/policy", get(decisions::policy)),
@@ -183,6 +191,7 @@ mod tests {
         for (path, _) in table() {
             let path = path.replace("{name}", "c").replace("{id}", "1").replace("{peer}", "nobody");
             let path = path.replace("{index}", "1").replace("{*path}", "0/000.p/1");
+            let path = path.replace("{key}", "k");
             let mut served = 0;
             for method in &methods {
                 let good = ask(&api, method, &path, Some(&format!("Bearer {token}"))).await;

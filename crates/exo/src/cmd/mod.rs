@@ -15,6 +15,7 @@ pub(crate) mod join;
 pub(crate) mod peers;
 pub(crate) mod query;
 pub(crate) mod serve;
+pub(crate) mod shared;
 pub(crate) mod status;
 pub(crate) mod verify;
 

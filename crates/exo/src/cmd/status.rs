@@ -92,6 +92,7 @@ fn show(output: &Output, status: &StatusDoc) -> Result<(), Failure> {
         vec!["  runs since".into(), status.started.clone()],
     ];
     rows.extend(status.consensus.iter().flat_map(consensus));
+    rows.extend(super::shared::status(&status.shared));
     for (at, collection) in status.collections.iter().enumerate() {
         let label = if at == 0 { "  collections" } else { "" };
         rows.push(vec![

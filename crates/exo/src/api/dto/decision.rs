@@ -113,6 +113,9 @@ pub(crate) struct ProposeRequest {
     /// Takes a member's vote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) withdraw_vote: Option<String>,
+    /// Changes how many voters admit a member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) admit_needs: Option<u8>,
     /// Changes the key with which this node cosigns the log.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) rotate_cosigner: bool,

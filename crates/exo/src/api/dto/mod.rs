@@ -9,6 +9,7 @@ pub(crate) mod node;
 pub(crate) mod peer;
 pub(crate) mod query;
 pub(crate) mod record;
+pub(crate) mod shared;
 
 /// A document with its schema in front, for answers that are one thing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::collection::SpecDoc;
 use super::decision::ConsensusDoc;
 use super::rfc3339;
+use super::shared::{SharedCollectionDoc, SharedLagDoc};
 
 /// A node's state, `exo.status/1`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,18 @@ pub(crate) struct StatusDoc {
     /// How deciding by consensus stands; null before the federation has its voters.
     #[serde(default)]
     pub(crate) consensus: Option<ConsensusDoc>,
+    /// Shared collections, and where their other readers are.
+    #[serde(default)]
+    pub(crate) shared: SharedStatusDoc,
+}
+
+/// How sharing stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SharedStatusDoc {
+    /// The collections of which this node may know, by name.
+    pub(crate) collections: Vec<SharedCollectionDoc>,
+    /// Each other reader of each of them.
+    pub(crate) lag: Vec<SharedLagDoc>,
 }
 
 /// The federation of a node.
@@ -156,6 +169,7 @@ impl StatusDoc {
     pub(crate) fn new(
         status: NodeStatus,
         consensus: Option<ConsensusView>,
+        shared: SharedStatusDoc,
         api_listen: std::net::SocketAddr,
     ) -> Self {
         let federation = status.federation.map(|federation| FederationDoc {
@@ -184,6 +198,7 @@ impl StatusDoc {
             collections: status.collections.iter().map(SpecDoc::from).collect(),
             started: rfc3339(status.started),
             consensus: consensus.map(ConsensusDoc::from),
+            shared,
         }
     }
 }

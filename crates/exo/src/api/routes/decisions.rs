@@ -8,10 +8,10 @@ use axum::http::header;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64;
-use exo_federation::{DecisionEvent, DecisionView, ErrorCode, Joiner, Proposal};
+use exo_federation::{DecisionEvent, DecisionView, ErrorCode, Joiner, Proposal, Rules};
 use exo_types::Epoch;
 use exo_types::limits::{
-    API_PROPOSALS_MAX, DEADLINE_MILLIS_MAX, DECISIONS_PER_PAGE_MAX, REASON_BYTES_MAX,
+    API_PROPOSALS_MAX, DEADLINE_MILLIS_MAX, DECISIONS_PER_PAGE_MAX, REASON_BYTES_MAX, VOTERS_MAX,
 };
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -162,6 +162,7 @@ fn proposal(api: &Api, request: ProposeRequest) -> Result<Proposal, ApiError> {
         request.revoke.is_some(),
         request.grant_vote.is_some(),
         request.withdraw_vote.is_some(),
+        request.admit_needs.is_some(),
         request.rotate_cosigner,
     ];
     if given.iter().filter(|given| **given).count() != 1 {
@@ -182,6 +183,12 @@ fn proposal(api: &Api, request: ProposeRequest) -> Result<Proposal, ApiError> {
     }
     if let Some(name) = request.grant_vote {
         return member(&name).map(Proposal::GrantVote);
+    }
+    if let Some(admit) = request.admit_needs {
+        if !(1..=VOTERS_MAX).contains(&usize::from(admit)) {
+            return Err(invalid(format!("1 to {VOTERS_MAX} voters admit a member")));
+        }
+        return Ok(Proposal::Rules(Rules { admit }));
     }
     match request.withdraw_vote {
         Some(name) => member(&name).map(Proposal::WithdrawVote),
@@ -206,7 +213,7 @@ pub(crate) fn revoke(peer: exo_types::PeerId, reason: String) -> Result<Proposal
 }
 
 /// A member by id, beginning of its id, or name; this node is one, too.
-fn member(api: &Api, name: &str) -> Result<exo_types::PeerId, ApiError> {
+pub(crate) fn member(api: &Api, name: &str) -> Result<exo_types::PeerId, ApiError> {
     let me = api.mesh().peer_id();
     if name == api.mesh().name().as_str() || name == me.to_string() {
         return Ok(me);
@@ -252,7 +259,8 @@ fn commit_event(view: DecisionView) -> Event {
     Event::default().event("commit").data(serde_json::to_string(&doc).unwrap_or_default())
 }
 
-fn deadline(millis: Option<u64>) -> Result<Duration, ApiError> {
+/// How long a proposal waits, within its bound.
+pub(crate) fn deadline(millis: Option<u64>) -> Result<Duration, ApiError> {
     match millis {
         None => Ok(PROPOSE_WITHIN),
         Some(millis) if (1..=DEADLINE_MILLIS_MAX).contains(&millis) => {

@@ -9,3 +9,4 @@ pub(crate) mod peers;
 pub(crate) mod proofs;
 pub(crate) mod queries;
 pub(crate) mod records;
+pub(crate) mod shared;

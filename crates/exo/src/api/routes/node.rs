@@ -9,9 +9,11 @@ use exo_federation::view::InviteOptions;
 use exo_types::limits::{INVITE_LIFE_MILLIS, INVITE_LIFE_MILLIS_MAX};
 use zeroize::Zeroizing;
 
+use super::shared;
 use crate::api::Api;
 use crate::api::dto::node::{
-    InviteDoc, InviteRequest, InvitesDoc, JoinDoc, JoinRequest, NewInviteDoc, StatusDoc,
+    InviteDoc, InviteRequest, InvitesDoc, JoinDoc, JoinRequest, NewInviteDoc, SharedStatusDoc,
+    StatusDoc,
 };
 use crate::api::error::ApiError;
 use crate::api::extract::{Doc, Json, One};
@@ -19,10 +21,10 @@ use crate::api::extract::{Doc, Json, One};
 /// The node's state.
 pub(crate) async fn status(State(api): State<Api>) -> Result<Doc<StatusDoc>, ApiError> {
     let status = api.mesh().status().await?;
-    Ok(Doc::new(
-        "exo.status/1",
-        StatusDoc::new(status, api.mesh().decisions_status(), api.0.listen),
-    ))
+    let (collections, lag) = (shared::all(&api).await?, shared::lags(&api).await?);
+    let shared = SharedStatusDoc { collections, lag };
+    let decisions = api.mesh().decisions_status();
+    Ok(Doc::new("exo.status/1", StatusDoc::new(status, decisions, shared, api.0.listen)))
 }
 
 /// Open invites.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use exo_federation::ErrorCode;
@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::api::Api;
 use crate::api::dto::query::{QueryDoc, QueryRequest, SourceDoc};
 use crate::api::error::ApiError;
-use crate::api::extract::Json;
+use crate::api::extract::{Json, accepts};
 
 /// Asks the federation. With `Accept: text/event-stream` there is an event `source` for each
 /// source as it finishes, then one `done` with the whole answer.
@@ -27,7 +27,7 @@ pub(crate) async fn query(
 ) -> Result<Response, ApiError> {
     let spec = spec(&api, request).await?;
     let min_sources = spec.min_sources;
-    if !wants_events(&headers) {
+    if !accepts(&headers, "text/event-stream") {
         let result = api.mesh().federated_query(spec).await?;
         return Ok(axum::Json(Answer::new(result, min_sources)).into_response());
     }
@@ -52,13 +52,6 @@ async fn spec(api: &Api, mut request: QueryRequest) -> Result<QuerySpec, ApiErro
     // A condition that can hold nowhere is the asker's mistake, not every source's.
     exo_substrate::filter::check(&spec.filter).map_err(|error| invalid(error.to_string()))?;
     Ok(spec)
-}
-
-fn wants_events(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    accept.unwrap_or_default().split(',').any(|kind| {
-        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
-    })
 }
 
 fn sse(event: QueryEvent, min_sources: usize) -> Event {

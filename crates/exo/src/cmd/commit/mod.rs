@@ -1,6 +1,6 @@
 //! `exo commit`: what the federation decides together.
 
-mod propose;
+pub(crate) mod propose;
 mod show;
 mod watch;
 

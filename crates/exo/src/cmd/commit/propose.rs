@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ArgGroup;
 use exo_federation::ErrorCode;
-use exo_types::limits::{DEADLINE_MILLIS_MAX, STATEMENT_BYTES_MAX};
+use exo_types::limits::{DEADLINE_MILLIS_MAX, STATEMENT_BYTES_MAX, VOTERS_MAX};
 
 use super::{Commit, member, write_policy, write_proof, wrote};
 use crate::api::dto::decision::{CommitDoc, OutcomeDoc, ProposeRequest};
@@ -20,7 +20,8 @@ use crate::span;
 /// Arguments of `exo commit propose`.
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("what").required(true).args([
-    "file", "statement", "admit", "revoke", "grant_vote", "withdraw_vote", "rotate_cosigner",
+    "file", "statement", "admit", "revoke", "grant_vote", "withdraw_vote", "admit_needs",
+    "rotate_cosigner",
 ])))]
 pub(crate) struct Args {
     /// Commit the content of a file as a statement
@@ -45,6 +46,9 @@ pub(crate) struct Args {
     /// Take a member's vote
     #[arg(long, value_name = "PEER")]
     withdraw_vote: Option<String>,
+    /// Change how many voters admit a member; never more than a quorum are asked for
+    #[arg(long, value_name = "N", value_parser = admit_needs)]
+    admit_needs: Option<u8>,
     /// Change the key with which this node cosigns the log
     #[arg(long)]
     rotate_cosigner: bool,
@@ -94,12 +98,12 @@ fn propose(
 }
 
 /// A proposal that stands in the log and has no effect has failed.
-fn exit(commit: &CommitDoc) -> Exit {
+pub(crate) fn exit(commit: &CommitDoc) -> Exit {
     if commit.outcome == OutcomeDoc::Void { Exit::Failure } else { Exit::Ok }
 }
 
 /// Says what came of a proposal.
-fn said(output: &Output, commit: &CommitDoc) -> Result<(), Failure> {
+pub(crate) fn said(output: &Output, commit: &CommitDoc) -> Result<(), Failure> {
     let number = format!("commit #{}", commit.index);
     let took = commit.elapsed_ms.map_or(String::new(), |ms| format!(" ({ms:.1} ms)"));
     let summary = visible(&commit.summary);
@@ -151,13 +155,22 @@ fn request(args: Args) -> Result<ProposeRequest, Failure> {
         reason: args.reason,
         grant_vote: args.grant_vote,
         withdraw_vote: args.withdraw_vote,
+        admit_needs: args.admit_needs,
         rotate_cosigner: args.rotate_cosigner,
         deadline_ms: u64::try_from(args.deadline.as_millis()).ok(),
         ..ProposeRequest::default()
     })
 }
 
-fn deadline(text: &str) -> Result<Duration, String> {
+fn admit_needs(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(voters) if (1..=VOTERS_MAX).contains(&usize::from(voters)) => Ok(voters),
+        _ => Err(format!("must be 1 to {VOTERS_MAX}")),
+    }
+}
+
+/// Parses how long a proposal may take.
+pub(crate) fn deadline(text: &str) -> Result<Duration, String> {
     let deadline = span::parse(text)?;
     let most = Duration::from_millis(DEADLINE_MILLIS_MAX);
     if deadline.is_zero() || deadline > most {
@@ -167,4 +180,4 @@ fn deadline(text: &str) -> Result<Duration, String> {
 }
 
 /// What the answer may take past the deadline.
-const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
