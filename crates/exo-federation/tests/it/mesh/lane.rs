@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exo_federation::FederatedMesh;
+use exo_types::limits::{VOTERS_MAX, VOTERS_MIN};
 use tokio::net::UdpSocket;
 
 use super::nodes::{Home, admit, all_active};
@@ -14,6 +15,13 @@ use super::nodes::{Home, admit, all_active};
 #[derive(Clone, Default)]
 pub(super) struct Net {
     cut: Arc<Mutex<BTreeSet<SocketAddr>>>,
+    parted: Arc<Mutex<BTreeSet<(SocketAddr, SocketAddr)>>>,
+}
+
+/// A member whose node does not run at the moment.
+pub(super) struct Away {
+    pub(super) home: Home,
+    lane: Lane,
 }
 
 /// A member that others reach through its lane.
@@ -33,10 +41,20 @@ struct Lane {
 impl Net {
     /// So many members of one federation, the first its founder.
     pub(super) async fn federation(&self, members: usize) -> Vec<Laned> {
+        self.made_of(members, VOTERS_MAX).await
+    }
+
+    /// As [`federation`](Self::federation), where four members and more decide together.
+    pub(super) async fn deciding(&self, members: usize) -> Vec<Laned> {
+        self.made_of(members, VOTERS_MIN).await
+    }
+
+    async fn made_of(&self, members: usize, voters: usize) -> Vec<Laned> {
         let mut all: Vec<Laned> = Vec::new();
         for i in 0..members {
             let lane = self.lane().await;
             let home = Home::advertising(&format!("n{i}"), Some(lane.at));
+            home.configure(|config| config.founding_voters = voters);
             let node = home.open().await;
             *lock(&lane.to) = node.mesh_listen();
             if let Some(founder) = all.first() {
@@ -57,11 +75,28 @@ impl Net {
         lock(&self.cut).remove(&node.mesh_listen());
     }
 
+    /// From now on nothing passes between the two; each reaches all others.
+    pub(super) fn part(&self, one: &FederatedMesh, two: &FederatedMesh) {
+        let (one, two) = (one.mesh_listen(), two.mesh_listen());
+        lock(&self.parted).extend([(one, two), (two, one)]);
+    }
+
     /// The node dies without a word, as a process that is killed, and starts again elsewhere.
     pub(super) async fn crash(&self, laned: Laned) -> Laned {
+        self.back(self.kill(laned)).await
+    }
+
+    /// The node dies without a word.
+    pub(super) fn kill(&self, laned: Laned) -> Away {
         let Laned { home, node, lane } = laned;
         self.cut(&node);
         drop(node);
+        Away { home, lane }
+    }
+
+    /// The node starts again, elsewhere.
+    pub(super) async fn back(&self, away: Away) -> Laned {
+        let Away { home, lane } = away;
         let node = home.open().await;
         *lock(&lane.to) = node.mesh_listen();
         self.mend(&node);
@@ -87,7 +122,8 @@ impl Net {
                 None => {
                     let far = Arc::new(socket().await);
                     clients.insert(client, far.clone());
-                    let back = self.clone().back(far.clone(), near.clone(), client, lane.clone());
+                    let back =
+                        self.clone().answers(far.clone(), near.clone(), client, lane.clone());
                     tokio::spawn(back);
                     far
                 }
@@ -100,7 +136,13 @@ impl Net {
         }
     }
 
-    async fn back(self, far: Arc<UdpSocket>, near: Arc<UdpSocket>, client: SocketAddr, lane: Lane) {
+    async fn answers(
+        self,
+        far: Arc<UdpSocket>,
+        near: Arc<UdpSocket>,
+        client: SocketAddr,
+        lane: Lane,
+    ) {
         let mut buffer = [0; 2048];
         loop {
             let Ok((len, from)) = far.recv_from(&mut buffer).await else { continue };
@@ -113,7 +155,7 @@ impl Net {
 
     fn passes(&self, a: SocketAddr, b: SocketAddr) -> bool {
         let cut = lock(&self.cut);
-        !cut.contains(&a) && !cut.contains(&b)
+        !cut.contains(&a) && !cut.contains(&b) && !lock(&self.parted).contains(&(a, b))
     }
 }
 

@@ -14,6 +14,8 @@ mod onion;
 mod policies;
 mod raw;
 mod removal;
+mod rights;
+mod shared;
 mod tap;
 mod tokens;
 mod wires;
