@@ -13,9 +13,7 @@ use tokio::sync::Mutex;
 
 use super::core::{Core, lock};
 use super::decide::Checks;
-use super::net::{
-    self, ConnectError, EncryptedChannel, IncomingRequest, LaneKind, LaneReader,
-};
+use super::net::{self, ConnectError, EncryptedChannel, IncomingRequest, LaneKind, LaneReader};
 
 impl Core {
     /// Dials a peer at all of its addresses at once; the first that proves its key counts.

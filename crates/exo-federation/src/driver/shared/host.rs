@@ -163,12 +163,10 @@ impl Keeper {
             keeper.act(inner, Some(input(ticket)));
         })
         .await?;
-        let result = match done.await {
-            Ok(result) => result,
-            Err(_) => {
-                self.with(|_, _| ()).await?;
-                return Err(stopped());
-            }
+        let Ok(result) = done.await else {
+            // Why, where that is known.
+            self.with(|_, _| ()).await?;
+            return Err(stopped());
         };
         match &result {
             Ok(_) => metrics::counter!("exo_shared_writes_total").increment(1),

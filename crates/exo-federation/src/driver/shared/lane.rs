@@ -88,7 +88,7 @@ async fn carry(
             }
             // Every part was bounded when it was taken in.
             Err(error) => {
-                tracing::error!(%error, "a message about a shared collection is over its bound")
+                tracing::error!(%error, "a message about a shared collection is over its bound");
             }
         }
         mailbox.sent(peer, number);
