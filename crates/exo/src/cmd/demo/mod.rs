@@ -8,6 +8,7 @@ mod decide;
 pub(super) mod fleet;
 mod join;
 mod report;
+pub(super) mod shared;
 mod steps;
 
 use std::path::PathBuf;
@@ -80,9 +81,15 @@ fn stay(context: &Context, nodes: &[fleet::Node]) {
         let directory = node.data_dir.path().display();
         let question = "query \"recursive acronym\"";
         let anonymous = format!("{question} --anonymous");
-        for command in
-            [question, &anonymous, "commit list", "peers list", "status --watch", "doctor"]
-        {
+        for command in [
+            question,
+            &anonymous,
+            "commit list",
+            "shared list",
+            "peers list",
+            "status --watch",
+            "doctor",
+        ] {
             output.note(&format!("  {program} --data-dir {directory} {command}"));
         }
     }

@@ -11,7 +11,7 @@ use super::super::import;
 use super::corpus::{self, EMBEDDER, Entry, Part};
 use super::fleet::{self, Node, Processes};
 use super::report::{Report, Step};
-use super::{anonymous, ask, decide, join};
+use super::{anonymous, ask, decide, join, shared};
 use crate::exit::Failure;
 use crate::span;
 
@@ -48,6 +48,9 @@ pub(crate) fn all(
     };
     let Some(()) = report.step("restart", || restart(report, processes, &mut nodes, &parts))?
     else {
+        return Ok(None);
+    };
+    let Some(()) = report.step("shared", || shared::catch_up(processes, &mut nodes))? else {
         return Ok(None);
     };
     let Some(()) = report.step("commit", || decide::commit(root, &nodes))? else {
