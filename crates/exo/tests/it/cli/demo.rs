@@ -31,6 +31,7 @@ fn every_step_of_the_demo_holds_and_nothing_is_left_behind() {
         "anonymous",
         "crash",
         "restart",
+        "shared",
         "commit",
         "lie",
         "kill",
@@ -65,13 +66,17 @@ fn every_step_of_the_demo_holds_and_nothing_is_left_behind() {
     assert_eq!(lost.len(), 1, "one source is missing");
     assert_eq!(lost[0]["source"], steps[9]["detail"]["query"]["killed"]);
     assert_eq!(steps[10]["detail"]["complete"], true);
-    let commit = &steps[11]["detail"];
+    let shared = &steps[11]["detail"];
+    assert_eq!((&shared["writes"], &shared["entries"]), (&500.into(), &501.into()), "{shared}");
+    assert!(shared["received_bytes"].as_u64() > Some(500 * 40), "{shared}");
+    assert!(shared["caught_up_ms"].is_f64() && shared["root"].is_string(), "{shared}");
+    let commit = &steps[12]["detail"];
     assert_eq!((&commit["voters"], &commit["quorum"]), (&4.into(), &3.into()));
     assert!(commit["signers"].as_array().expect("signers").len() >= 3, "{commit}");
     assert!(
-        steps[13]["detail"]["signers"].as_array().expect("signers").len() >= 3,
+        steps[14]["detail"]["signers"].as_array().expect("signers").len() >= 3,
         "{}",
-        steps[13]
+        steps[14]
     );
     assert_eq!(fs::read_dir(temporary.path()).expect("reads").count(), 0, "files are left");
 }

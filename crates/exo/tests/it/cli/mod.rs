@@ -13,4 +13,5 @@ mod node;
 mod query;
 mod serve;
 mod shapes;
+mod shared;
 mod verify;

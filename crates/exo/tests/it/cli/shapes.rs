@@ -103,6 +103,8 @@ fn every_other_document_names_its_schema() {
         (&["collection", "policy", "notes", "--readers", "nobody"], "exo.collection/1"),
         (&["collection", "add", "more"], "exo.collection/1"),
         (&["collection", "drop", "more"], "exo.collection-dropped/1"),
+        (&["shared", "list"], "exo.shared-collections/1"),
+        (&["shared", "lag"], "exo.shared-lag/1"),
         (&["doctor"], "exo.doctor/1"),
         (&["config", "check"], "exo.config-check/1"),
         (&["config", "show", "--origin"], "exo.config/1"),
