@@ -9,6 +9,7 @@ mod onion;
 mod process;
 mod query;
 mod report;
+mod sync;
 
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Onion(onion::Args),
     /// Decisions of voting node processes: how many a second, how long one takes, what it costs
     Consensus(consensus::Args),
+    /// Shared collections: durable writes, a node that returns, and finding out what differs
+    Sync(sync::Args),
 }
 
 /// Runs a benchmark and prints its figures.
@@ -45,6 +48,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         Command::Query(args) => query::run(context, &args)?,
         Command::Onion(args) => onion::run(context, &args)?,
         Command::Consensus(args) => consensus::run(context, &args)?,
+        Command::Sync(args) => sync::run(context, &args)?,
     };
     report.print(&context.output)?;
     Ok(Exit::Ok)

@@ -27,6 +27,15 @@ pub(super) enum Unit {
     /// Batches a second.
     #[serde(rename = "batches/s")]
     BatchesPerSecond,
+    /// Writes a second.
+    #[serde(rename = "writes/s")]
+    WritesPerSecond,
+    /// Bytes.
+    #[serde(rename = "bytes")]
+    Bytes,
+    /// How often something happens.
+    #[serde(rename = "count")]
+    Count,
     /// Updates a second.
     #[serde(rename = "updates/s")]
     UpdatesPerSecond,

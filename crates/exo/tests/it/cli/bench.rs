@@ -108,6 +108,30 @@ fn consensus_measures_four_voting_processes_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn sync_measures_writes_a_node_that_returns_and_what_differs() {
+    let sizes = ["--puts", "10", "--load-for", "300ms", "--in-flight", "8", "--writes", "40"];
+    let more = ["--returns", "1", "--keys", "10000", "--rounds", "1"];
+    let report = figures(&[&["sync"][..], &sizes, &more].concat());
+    assert_eq!(
+        (&report["params"]["nodes"], &report["params"]["keys"]),
+        (&3.into(), &10_000.into())
+    );
+    figure(&report, "put.durable", "ms");
+    figure(&report, "put.rate", "writes/s");
+    figure(&report, "return.up_to_date", "ms");
+    let received = figure(&report, "return.received", "bytes");
+    assert!(received > 40.0 * 256.0, "the values themselves are more: {received}");
+    for differences in [100.0, 10_000.0] {
+        let name = |what: &str| format!("differ.{differences}.{what}");
+        let bytes = figure(&report, &name("bytes"), "bytes");
+        let ratio = figure(&report, &name("bytes_over_ids"), "ratio");
+        assert!((ratio - bytes / (32.0 * differences)).abs() < 1e-4 * ratio, "{ratio} {bytes}");
+        figure(&report, &name("round_trips"), "count");
+        figure(&report, &name("cpu"), "ms");
+    }
+}
+
+#[test]
 fn a_benchmark_that_could_not_mean_anything_is_refused() {
     for args in [
         &["crypto", "--rounds", "0"][..],
@@ -117,6 +141,8 @@ fn a_benchmark_that_could_not_mean_anything_is_refused() {
         &["onion", "--packets", "1"],
         &["consensus", "--nodes", "3"],
         &["consensus", "--batch", "0"],
+        &["sync", "--keys", "9999"],
+        &["sync", "--writes", "0"],
         &["onion", "--cover-for", "10ms"],
     ] {
         let output = exo().arg("bench").args(args).output().expect("runs");

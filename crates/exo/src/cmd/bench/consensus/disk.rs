@@ -9,7 +9,7 @@ use super::super::report::Report;
 use crate::exit::Failure;
 
 /// Writes 4 KiB again and again into room that is there, and waits for the disk each time.
-pub(super) fn measure(report: &mut Report, root: &Path) -> Result<(), Failure> {
+pub(in crate::cmd::bench) fn measure(report: &mut Report, root: &Path) -> Result<(), Failure> {
     let path = root.join("sync");
     let times = times(&path).map_err(|error| Failure::file(&path, &error))?;
     report.micros("fdatasync.4_kib", &times);

@@ -4,7 +4,7 @@
 //! The load comes in lists over one node's API, so that parsing HTTP is a small part of it; what the
 //! voters spend on it counts in their processor time all the same.
 
-mod disk;
+pub(super) mod disk;
 mod latency;
 mod load;
 
