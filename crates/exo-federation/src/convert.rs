@@ -19,9 +19,7 @@ impl From<MembershipError> for FederationError {
             MembershipError::NoSuchPeer(_) => ErrorCode::PeerNotFound,
             MembershipError::NameTaken(_)
             | MembershipError::CosignerTaken
-            | MembershipError::Argument(_) => {
-                ErrorCode::InvalidArgument
-            }
+            | MembershipError::Argument(_) => ErrorCode::InvalidArgument,
             MembershipError::Signing(_) => ErrorCode::Internal,
         };
         Self::new(code, error.to_string())
@@ -31,7 +29,7 @@ impl From<MembershipError> for FederationError {
 impl From<JoinError> for FederationError {
     fn from(error: JoinError) -> Self {
         let code = match error {
-            JoinError::AlreadyMember => ErrorCode::AlreadyMember,
+            JoinError::AlreadyMember | JoinError::OtherFederation => ErrorCode::AlreadyMember,
             JoinError::InProgress => ErrorCode::JoinInProgress,
             JoinError::Expired => ErrorCode::TicketExpired,
             JoinError::OwnTicket => ErrorCode::InvalidArgument,

@@ -338,6 +338,14 @@ impl FederatedMesh {
         self.peer_view(&change.peer)
     }
 
+    /// Who waits for approval with these words.
+    ///
+    /// # Errors
+    /// [`ErrorCode::WordsUnknown`], [`ErrorCode::NotFounder`], [`ErrorCode::NoVote`].
+    pub fn joiner(&self, words: &str) -> Result<PeerId, FederationError> {
+        Ok(self.inner.core.look(|node, _| node.joiner_of(words))?)
+    }
+
     /// Turns a joiner away.
     ///
     /// # Errors

@@ -168,7 +168,12 @@ pub enum Effect {
         fresh: bool,
     },
     /// From here on the members decide together, beginning with these.
-    Constituted(Arc<RosterBody>),
+    Constituted {
+        /// The constitution.
+        founding: Arc<RosterBody>,
+        /// This node was a member before and has lost what it knew.
+        again: bool,
+    },
     /// Ask the members to commit a decision of this node's own.
     Propose(Box<Decision>),
     /// The session over which decisions are made with a member from now on; what comes over one that

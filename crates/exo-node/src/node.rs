@@ -94,6 +94,8 @@ pub struct Node {
     pub(crate) joining: Joining,
     /// Voters that said, by closing a session, that this node was removed.
     pub(crate) removed_by: BTreeSet<PeerId>,
+    /// Joiners whose admission this node has proposed by itself since it started.
+    pub(crate) proposed: BTreeSet<PeerId>,
     pub(crate) join_failures: u32,
     pub(crate) collections: BTreeMap<CollectionName, CollectionSpec>,
     pub(crate) policies: BTreeMap<CollectionName, CollectionPolicy>,
@@ -193,6 +195,7 @@ impl Node {
             book: snapshot.book,
             joining: snapshot.joining,
             removed_by: BTreeSet::new(),
+            proposed: BTreeSet::new(),
             join_failures: 0,
             collections: settings.collections.into_iter().map(|c| (c.name.clone(), c)).collect(),
             policies: snapshot.policies,
@@ -227,7 +230,7 @@ impl Node {
             node.persist();
         }
         if settings.decided.is_none() {
-            node.constituted();
+            node.constituted(false);
         }
         node.resume_joining(now);
         node.keep_links(now, true);

@@ -229,6 +229,9 @@ pub struct JoinApproved {
     /// Where the others are.
     #[serde(deserialize_with = "bounded::list::<_, _, DESCRIPTORS_PER_ANSWER_MAX>")]
     pub descriptors: Vec<Signed<MemberDescriptor>>,
+    /// The joiner was a member already when it showed its ticket: it has lost what it knew, and must not
+    /// vote as if it had never voted.
+    pub again: bool,
 }
 
 impl Wire for Request {

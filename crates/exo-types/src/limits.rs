@@ -137,6 +137,8 @@ pub const TOKENS_PER_SESSION_MAX: usize = 4;
 pub const HANDSHAKE_TIMEOUT_MILLIS: u64 = 5_000;
 /// How long a connection may be silent before it is closed, milliseconds.
 pub const IDLE_TIMEOUT_MILLIS: u64 = 30_000;
+/// How long a frame that was begun on a lane may take to arrive, milliseconds.
+pub const LANE_FRAME_MILLIS_MAX: u64 = 60_000;
 /// How long a peer may take to send its request on a stream it opened, milliseconds.
 pub const REQUEST_READ_TIMEOUT_MILLIS: u64 = 5_000;
 /// Longest a stream may live, milliseconds.
@@ -337,6 +339,9 @@ pub const TREE_HASHES_MAX: usize = 128;
 pub const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Step by which a journal's room is made ready before records fill it, bytes.
 pub const JOURNAL_STEP_BYTES: u64 = 1024 * 1024;
+/// Contents of batches that a journal keeps in memory, so that the record of a committed batch names its
+/// content instead of having it again: more than are under way at once.
+pub const JOURNAL_CONTENTS_MAX: usize = 16;
 /// How long a waiting update is left to a primary before its view is given up, milliseconds; the wait
 /// doubles with every view that brings nothing.
 pub const VIEW_TIMEOUT_MILLIS: u64 = 1_000;

@@ -141,6 +141,15 @@ impl Core {
         lock(&self.queries).clear();
         lock(&self.pings).clear();
         lock(&self.responders).clear();
+        self.isolate();
+    }
+
+    /// Talks to nobody any more: who belongs by now is not known here, or nothing can be kept.
+    pub(crate) fn isolate(&self) {
+        if let Some(endpoint) = self.endpoint.get() {
+            let reason = exo_node::wire::CloseReason::Shutdown;
+            endpoint.close(reason.code(), reason.says());
+        }
     }
 
     pub(crate) fn number(&self) -> u64 {

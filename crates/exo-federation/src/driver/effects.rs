@@ -36,7 +36,7 @@ impl Core {
                 let core = Arc::clone(self);
                 self.runtime.spawn(async move { core.rekey(fresh) });
             }
-            Effect::Constituted(constitution) => self.begin_deciding(constitution),
+            Effect::Constituted { founding, again } => self.begin_deciding(founding, again),
             Effect::Propose(decision) => self.propose(&decision),
             Effect::Lane { peer, session } => self.lane(peer, session),
             Effect::Behind(peer) => {

@@ -43,6 +43,7 @@ impl Node {
         let session = self.sessions.get(&id).ok_or(Refusal::NotMember)?;
         let membership = self.as_admitter().map_err(|_| Refusal::TicketUnknown)?;
         let peer = session.peer;
+        let again = self.is_active(&peer);
         if start.federation != Ticket::tag(&membership.id) {
             return Err(Refusal::WrongFederation);
         }
@@ -60,6 +61,7 @@ impl Node {
         let auto_approve = invite.ok_or(Refusal::TicketUnknown)?.auto_approve;
         let (sas, nonce) = InviterSas::start(of, nonce, start.commitment);
         let session = self.sessions.get_mut(&id).ok_or(Refusal::NotMember)?;
+        session.again = again;
         session.handshake = Some(JoinHandshake::Challenged {
             sas,
             name: start.name,
@@ -116,7 +118,9 @@ impl Node {
                 MembershipError::NameTaken(_) => Refusal::NameTaken,
                 _ => Refusal::JoinRejected,
             })?;
-            if let Some(decision) = admitted.decision {
+            // It shows itself again whenever its connection breaks; one proposal is enough.
+            let fresh = self.proposed.insert(peer);
+            if let Some(decision) = admitted.decision.filter(|_| fresh) {
                 self.persist();
                 self.effect(Effect::Propose(Box::new(decision)));
             }
@@ -128,7 +132,7 @@ impl Node {
     }
 
     /// How a joiner's request stands, as it is told.
-    fn join_standing(&self, peer: &PeerId) -> Response {
+    fn join_standing(&self, peer: &PeerId, again: bool) -> Response {
         let Some(membership) = &self.membership else {
             return Response::Refused(Refusal::NotMember);
         };
@@ -143,6 +147,7 @@ impl Node {
                     .take(DESCRIPTORS_PER_ANSWER_MAX)
                     .map(|descriptor| descriptor.signed().clone())
                     .collect(),
+                again,
             })),
             (Standing::Revoked, None) => Response::Refused(Refusal::MemberRevoked),
             (_, Some(joiner)) if joiner.rejected => Response::Refused(Refusal::JoinRejected),
@@ -152,9 +157,9 @@ impl Node {
     }
 
     pub(crate) fn join_polled(&mut self, id: SessionId, exchange: ExchangeId) {
-        let response = match self.sessions.get(&id).map(|session| session.peer) {
-            Some(peer) => {
-                let response = self.join_standing(&peer);
+        let response = match self.sessions.get(&id).map(|session| (session.peer, session.again)) {
+            Some((peer, again)) => {
+                let response = self.join_standing(&peer, again);
                 if matches!(response, Response::JoinApproved(_)) && self.is_constituted() {
                     // Over it the joiner fetches the log that admits it.
                     self.effect(Effect::Lane { peer, session: Some(id) });

@@ -218,6 +218,7 @@ impl Node {
             let peer = joiner.key.peer_id();
             self.book.take(&peer);
             self.book.spend(&peer);
+            self.proposed.remove(&peer);
             self.learn_descriptor(now, &joiner.descriptor);
         }
         if following && self.is_active(&self.me) {
@@ -318,15 +319,15 @@ impl Node {
             return Ok(false);
         }
         self.enter(now, next, false);
-        self.constituted();
+        self.constituted(false);
         Ok(true)
     }
 
     /// Says that the members decide together from here on, where they do.
-    pub(crate) fn constituted(&mut self) {
+    pub(crate) fn constituted(&mut self, again: bool) {
         let membership = self.membership.as_ref().filter(|m| m.is_constituted());
         if let Some(founding) = membership.map(|m| Arc::clone(&m.founding)) {
-            self.effect(Effect::Constituted(founding));
+            self.effect(Effect::Constituted { founding, again });
         }
     }
 

@@ -48,6 +48,9 @@ pub enum JoinError {
     /// The node waits for approval already.
     #[error("this node waits for the approval of an earlier join")]
     InProgress,
+    /// The node holds the log of a federation that it belonged to.
+    #[error("this directory holds the log of another federation: use a new one")]
+    OtherFederation,
     /// The ticket's time has passed.
     #[error("the ticket has expired")]
     Expired,
@@ -62,7 +65,11 @@ impl Node {
         if self.membership.is_some() && !matches!(self.joining, Joining::Ended(_)) {
             return Err(JoinError::AlreadyMember);
         }
-        if matches!(self.joining, Joining::Waiting { .. } | Joining::Following) {
+        if self.is_constituted() {
+            // Its log and what it shares are in this directory, and of no use to another.
+            return Err(JoinError::OtherFederation);
+        }
+        if matches!(self.joining, Joining::Waiting { .. }) {
             return Err(JoinError::InProgress);
         }
         if ticket.expires <= now.wall {
@@ -83,6 +90,7 @@ impl Node {
     /// Forgets a federation that this node no longer belongs to, and everybody in it.
     fn leave(&mut self) {
         self.membership = None;
+        self.removed_by.clear();
         self.directory.clear();
         let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
         for id in sessions {
@@ -265,7 +273,7 @@ impl Node {
         for descriptor in &approved.descriptors {
             self.learn_descriptor(now, descriptor);
         }
-        self.constituted();
+        self.constituted(approved.again);
         self.persist_before(at);
         self.give_up_all_but(Some(id));
         if named {

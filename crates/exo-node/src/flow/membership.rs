@@ -143,13 +143,18 @@ impl Node {
 
     /// Admits the joiner whose words these are, or says what is to be decided for that.
     pub fn approve(&mut self, now: Now, words: &str) -> Result<MemberChange, MembershipError> {
+        let peer = self.joiner_of(words)?;
+        self.admit(now, &peer, false)
+    }
+
+    /// Who waits with these words.
+    pub fn joiner_of(&self, words: &str) -> Result<PeerId, MembershipError> {
         self.as_admitter()?;
         let said = words.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ");
         let fits = |joiner: &&Joiner| joiner.words == said && !joiner.rejected;
         let joiner = self.book.joiners.iter().find(fits);
         let peer = joiner.map(|joiner| joiner.key.peer_id());
-        let peer = peer.ok_or(MembershipError::NoSuchWords(said))?;
-        self.admit(now, &peer, false)
+        peer.ok_or(MembershipError::NoSuchWords(said))
     }
 
     /// Turns a joiner away.
@@ -316,7 +321,7 @@ impl Node {
         // Durable first: what a member was told is never taken back by a crash.
         let at = self.effects_len();
         self.enter(now, next, false);
-        self.constituted();
+        self.constituted(false);
         self.persist_before(at);
         self.event(Event::RosterSigned(epoch));
         self.notify_all();

@@ -17,6 +17,7 @@ use crate::flow::{CONTROL_TIMEOUT, CallKind};
 use crate::node::Timer;
 use crate::refusal::Refusal;
 use crate::roster::Standing;
+use crate::state::Joining;
 use crate::token::FederationToken;
 use crate::wire::{CloseReason, Hello, Request, Response, Welcome};
 
@@ -48,6 +49,8 @@ pub(crate) struct Session {
     pub(crate) closing: bool,
     /// Where joining stands on this session.
     pub(crate) handshake: Option<JoinHandshake>,
+    /// The joiner on this session was a member when it began.
+    pub(crate) again: bool,
 }
 
 impl Session {
@@ -124,6 +127,7 @@ impl Node {
                 sync_again: false,
                 closing: false,
                 handshake: None,
+                again: false,
             },
         );
         self.set_timer(now.mono + OPENING, Timer::SessionOpening(id));
@@ -188,6 +192,10 @@ impl Node {
         }
         let (peer, key) = (session.peer, session.key.clone());
         let membership = self.membership.as_ref().ok_or(Refusal::NotMember)?;
+        if self.joining == Joining::Following {
+            // Who belongs by now is not known here yet.
+            return Err(Refusal::Busy);
+        }
         match membership.roster.standing(&peer) {
             Standing::Active => {}
             Standing::Revoked => return Err(Refusal::MemberRevoked),

@@ -308,7 +308,7 @@ impl Crowd {
             | Effect::Terms { .. }
             | Effect::Progress { .. }
             | Effect::PingDone { .. }
-            | Effect::Constituted(_)
+            | Effect::Constituted { .. }
             | Effect::Propose(_)
             | Effect::Lane { .. }
             | Effect::Behind(_)

@@ -98,7 +98,7 @@ impl World {
             Effect::QueryDone { query, result } => return self.query_done(h, query, &result),
             Effect::PingDone { .. }
             | Effect::Event(_)
-            | Effect::Constituted(_)
+            | Effect::Constituted { .. }
             | Effect::Propose(_)
             | Effect::Lane { .. }
             | Effect::Behind(_) => {}
@@ -263,7 +263,7 @@ fn name(effect: &Effect) -> &'static str {
         Effect::QueryDone { .. } => "ends a query",
         Effect::PingDone { .. } => "ends a ping",
         Effect::Event(_) => "tells",
-        Effect::Constituted(_) => "begins to decide",
+        Effect::Constituted { .. } => "begins to decide",
         Effect::Propose(_) => "proposes",
         Effect::Lane { .. } => "names a lane",
         Effect::Behind(_) => "is behind",

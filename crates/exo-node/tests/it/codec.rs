@@ -225,8 +225,14 @@ fn response() -> impl Strategy<Value = Response> {
         .prop_map(|(roster, descriptors)| Synced { roster, descriptors });
     let challenge = (any::<[u8; 32]>(), genesis())
         .prop_map(|(nonce, genesis)| JoinChallenge { nonce: SasNonce::new(nonce), genesis });
-    let approved = (genesis(), signed(), descriptors())
-        .prop_map(|(genesis, roster, descriptors)| JoinApproved { genesis, roster, descriptors });
+    let approved = (genesis(), signed(), descriptors(), any::<bool>()).prop_map(
+        |(genesis, roster, descriptors, again)| JoinApproved {
+            genesis,
+            roster,
+            descriptors,
+            again,
+        },
+    );
     prop_oneof![
         prop::sample::select(Refusal::ALL).prop_map(Response::Refused),
         Just(Response::Done),

@@ -87,6 +87,19 @@ fn a_joiner_with_the_cosigner_key_of_a_member_is_turned_away() {
 }
 
 #[test]
+fn a_voter_that_lost_everything_but_its_keys_is_told_so_when_it_joins_again() {
+    let (mut wires, _) = four_and(0);
+    assert!(!wires.hosts[3].again, "it joined for the first time");
+    wires.crash(2);
+    wires.hosts[2].disk = None;
+    wires.start(2);
+    join(&mut wires, 2);
+    wires.pass(Duration::from_secs(2));
+    assert_eq!(wires.node(2).join_status(), JoinStatus::Member);
+    assert!(wires.hosts[2].again, "what it voted before is not known to it");
+}
+
+#[test]
 fn a_joiner_is_admitted_by_the_log_and_follows_it_over_the_session_with_its_inviter() {
     let (mut wires, mut charter) = four_and(1);
     join(&mut wires, 4);

@@ -244,6 +244,7 @@ pub(crate) fn responses(signed: &Statements) -> Vec<(&'static str, Response)> {
                 genesis: genesis(),
                 roster: signed.roster.clone(),
                 descriptors: vec![signed.descriptor.clone()],
+                again: true,
             })),
         ),
         ("response-onion", Response::Onion(vec![0xdd; 300])),

@@ -77,6 +77,8 @@ pub(crate) struct Host {
     pub(crate) cosigner: [u8; 32],
     /// The constitution it was told of, and what it proposed since.
     pub(crate) founding: Option<Arc<RosterBody>>,
+    /// It was told that it had been a member before.
+    pub(crate) again: bool,
     pub(crate) proposed: Vec<Decision>,
     pub(crate) lanes: BTreeMap<PeerId, Option<SessionId>>,
     pub(crate) behind: Vec<PeerId>,
@@ -131,6 +133,7 @@ impl Wires {
             onion: onion(seed),
             cosigner: [seed as u8 + 100; 32],
             founding: None,
+            again: false,
             proposed: Vec::new(),
             lanes: BTreeMap::new(),
             behind: Vec::new(),
@@ -316,7 +319,10 @@ impl Wires {
             Effect::QueryDone { result, .. } => self.hosts[at].done.push(*result),
             Effect::Event(event) => self.hosts[at].events.push(event),
             Effect::Progress { .. } | Effect::PingDone { .. } => {}
-            Effect::Constituted(founding) => self.hosts[at].founding = Some(founding),
+            Effect::Constituted { founding, again } => {
+                self.hosts[at].founding = Some(founding);
+                self.hosts[at].again = again;
+            }
             Effect::Propose(decision) => self.hosts[at].proposed.push(*decision),
             Effect::Lane { peer, session } => {
                 self.hosts[at].lanes.insert(peer, session);

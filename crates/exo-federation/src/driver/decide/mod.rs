@@ -125,6 +125,8 @@ struct Inner {
 struct Told {
     roster: Option<Arc<Roster>>,
     certified: bool,
+    /// What is decided from here on is not known here.
+    halted: bool,
 }
 
 /// What a host is run with.
@@ -144,7 +146,7 @@ impl Host {
     /// # Errors
     /// The system starts no thread.
     pub(crate) fn run(ready: Ready, means: Means) -> std::io::Result<Self> {
-        let Ready { federation, me, decisions, outputs, opened, outcomes, constitution } = ready;
+        let Ready { federation, me, decisions, outputs, opened, outcomes, constitution, .. } = ready;
         metric::describe();
         let keys = decisions.keys();
         let directory = RwLock::new(Arc::new(decisions.directory()));
@@ -190,6 +192,9 @@ impl Host {
             liar: liar::Liar::of_environment(),
         });
         let told = shared.roster.subscribe();
+        // The node may have been killed between what was decided and what it does about it.
+        let roster = Arc::new(shared.lock().decisions.charter().roster());
+        shared.roster.send_modify(|told| told.roster = Some(roster));
         let threads = vec![disk::spawn(&shared, opened.journal)?, signer::spawn(&shared)?];
         let tasks = vec![
             means.runtime.spawn(keep_time(Arc::downgrade(&shared))).abort_handle(),
@@ -302,6 +307,8 @@ impl Shared {
         tracing::error!(%cause, "this node decides nothing any more");
         metrics::gauge!("exo_consensus_halted").set(1.0);
         inner.tickets.halt(&cause);
+        // Who is removed from here on would keep its access.
+        self.roster.send_modify(|told| told.halted = true);
         inner.halted = Some(cause);
     }
 
@@ -340,13 +347,16 @@ async fn keep_time(shared: Weak<Shared>) {
 /// Tells the node of its members, outside of the replica's lock.
 async fn tell_node(mut told: watch::Receiver<Told>, node: Weak<Core>) {
     while told.changed().await.is_ok() {
-        let Told { roster, certified } = told.borrow_and_update().clone();
+        let Told { roster, certified, halted } = told.borrow_and_update().clone();
         let Some(core) = node.upgrade() else { return };
         if let Some(roster) = roster {
             core.input(NodeInput::Decided(roster));
         }
         if certified {
             core.input(NodeInput::Certified);
+        }
+        if halted {
+            core.isolate();
         }
     }
 }

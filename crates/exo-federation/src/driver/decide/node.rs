@@ -13,8 +13,9 @@ use crate::driver::core::{Core, lock};
 use crate::error::{ErrorCode, FederationError};
 
 impl Core {
-    /// The node learns of the constitution: it decides with the others from here on.
-    pub(crate) fn begin_deciding(self: &Arc<Self>, constitution: Arc<RosterBody>) {
+    /// The node learns of the constitution: it decides with the others from here on. One that was a
+    /// member `again` has lost what it said.
+    pub(crate) fn begin_deciding(self: &Arc<Self>, constitution: Arc<RosterBody>, again: bool) {
         if self.decide.get().is_some() {
             return;
         }
@@ -24,8 +25,9 @@ impl Core {
             me: self.keys.identity.peer_id(),
             constitution,
         };
-        let begun = Ready::prepare(&place, Life::First, self.clock)
-            .and_then(|ready| self.run_deciding(ready));
+        let life = if again { Life::Later } else { Life::First };
+        let begun =
+            Ready::prepare(&place, life, self.clock).and_then(|ready| self.run_deciding(ready));
         if let Err(error) = begun {
             self.break_down(error.message);
         }

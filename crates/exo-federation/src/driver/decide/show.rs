@@ -147,7 +147,7 @@ impl Shared {
 
     /// The proof that an entry is committed, which carries it.
     pub(crate) fn proof(&self, index: u64) -> Result<CommitProof, FederationError> {
-        let certificate = self.certificate_over(index)?;
+        let certificate = self.certificate_of(index)?;
         let bytes = self.archive.entry(index).map_err(|error| unreadable(&error))?;
         let bytes = bytes.ok_or_else(|| none_at(index))?;
         let voters = self.voters_of(certificate.epoch())?;
@@ -236,6 +236,19 @@ impl Shared {
 
     fn certified_size(&self) -> u64 {
         self.archive.latest().map_or(0, |certificate| certificate.size)
+    }
+
+    /// The certificate on which an entry's proof stands: of the epoch in which it was committed the last
+    /// one, so that the proof holds under the policy of the entry's own epoch.
+    fn certificate_of(&self, index: u64) -> Result<Arc<Certificate>, FederationError> {
+        let latest = self.certificate_over(index)?;
+        let batches = self.archive.batches(index, 1).map_err(|error| unreadable(&error))?;
+        let epoch = batches.first().map(|(_, batch)| batch.seal.epoch);
+        let ended = epoch.filter(|epoch| *epoch < latest.epoch());
+        match ended.map(|epoch| exo_consensus::Archive::end_of(&self.archive, epoch)) {
+            Some(Some(end)) if index < end.size => Ok(end),
+            _ => Ok(latest),
+        }
     }
 
     fn certificate_over(&self, index: u64) -> Result<Arc<Certificate>, FederationError> {

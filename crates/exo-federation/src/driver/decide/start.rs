@@ -3,13 +3,14 @@
 //! A replica that does not know what it has said must not vote: a journal that is lost or damaged makes
 //! it one that rejoins ([`Start::Wiped`]). So whether it was ever there has to be known. It begins when the
 //! node learns of the constitution, once; where a node starts with a constitution in its state and has no
-//! journal, it is taken for lost. (A crash between the two costs an epoch and nothing else.)
+//! journal, it is taken for lost, and so is that of a member that joins again by a ticket. (A crash between
+//! the two costs an epoch, as long as no more voters crash there than may be faulty.)
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use exo_consensus::{Input, LoggedBatch, Start};
-use exo_node::decide::{Decided, Decisions, Output, RecoverError};
+use exo_node::decide::{Charter, Decided, Decisions, Output, RecoverError};
 use exo_node::roster::RosterBody;
 use exo_types::limits::TRANSFER_BATCHES_MAX;
 use exo_types::{FederationId, PeerId};
@@ -52,6 +53,9 @@ pub(crate) struct Ready {
     pub(super) opened: Opened,
     pub(super) outcomes: Outcomes,
     pub(super) constitution: Arc<RosterBody>,
+    /// What a log makes of the membership whose journal is lost: the replica carries it out anew, and
+    /// who was removed meanwhile stays out.
+    known: Option<Charter>,
 }
 
 impl Ready {
@@ -87,12 +91,13 @@ impl Ready {
         let mut decisions = decisions
             .map_err(|error| FederationError::new(ErrorCode::DataCorrupt, error.to_string()))?;
         let outputs = decisions.step(clock.now().mono, Input::Tick);
-        Ok(Self::of(place, decisions, outputs, opened, Outcomes::default()))
+        let known = walked(place, &opened.archive)?;
+        Ok(Self { known, ..Self::of(place, decisions, outputs, opened, Outcomes::default()) })
     }
 
     /// The roster that the log gives.
     pub(crate) fn roster(&self) -> exo_node::roster::Roster {
-        self.decisions.charter().roster()
+        self.known.as_ref().unwrap_or(self.decisions.charter()).roster()
     }
 
     /// Who may do what with shared collections.
@@ -139,7 +144,7 @@ impl Ready {
     ) -> Self {
         let (federation, me) = (place.federation, place.me);
         let constitution = Arc::clone(&place.constitution);
-        Self { federation, me, decisions, outputs, opened, outcomes, constitution }
+        Self { federation, me, decisions, outputs, opened, outcomes, constitution, known: None }
     }
 }
 
@@ -194,6 +199,24 @@ fn open(place: &Place) -> Result<(Opened, bool), FederationError> {
         }
         Err(error) => Err(refused(&error)),
     }
+}
+
+/// The charter of a log that is there though its journal is not.
+fn walked(place: &Place, archive: &Archive) -> Result<Option<Charter>, FederationError> {
+    if archive.size() == 0 {
+        return Ok(None);
+    }
+    let corrupt = |error: String| FederationError::new(ErrorCode::DataCorrupt, error);
+    let mut charter = Charter::new(&place.constitution).map_err(|e| corrupt(e.to_string()))?;
+    let mut failed = None;
+    for (first, batch) in Walk::new(archive, &mut failed) {
+        charter.carry_out(first, &batch);
+    }
+    // As far as it can be read: the rest is fetched again.
+    if let Some(cause) = failed {
+        tracing::error!(%cause, "the log of decisions cannot be read to its end");
+    }
+    Ok(Some(charter))
 }
 
 fn first_start(place: &Place) -> Start {

@@ -3,10 +3,13 @@
 //! An announced length allocates nothing: the buffer grows as bytes arrive, and never holds more
 //! room than it has bytes plus one step.
 
+use std::time::Duration;
+
 use exo_types::CodecError;
 use exo_types::codec::{FRAME_HEADER_BYTES, frame_len};
-use exo_types::limits::FRAME_READ_STEP_BYTES;
+use exo_types::limits::{FRAME_READ_STEP_BYTES, LANE_FRAME_MILLIS_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::timeout;
 
 use super::request::Budget;
 
@@ -25,6 +28,9 @@ pub enum FrameError {
     /// Bytes follow where the frame should have been the last.
     #[error("bytes follow the frame where none may")]
     Trailing,
+    /// A frame of a lane was begun and did not come in time.
+    #[error("the frame came too slowly")]
+    Slow,
     /// The stream was reset or its connection was lost.
     #[error("the stream failed: {0}")]
     Stream(#[source] std::io::Error),
@@ -39,7 +45,12 @@ pub(super) async fn read_frame<R: AsyncRead + Unpin>(
     max: usize,
     budget: &mut Budget,
 ) -> Result<Option<Vec<u8>>, FrameError> {
-    read_lane_frame(source, max, 0, budget).await
+    let Some(header) = read_header(source).await? else { return Ok(None) };
+    let len = frame_len(header, max).map_err(FrameError::TooLong)?;
+    budget.take(len).await;
+    let mut body = Vec::new();
+    read_body(source, len, &mut body).await?;
+    Ok(Some(body))
 }
 
 /// As [`read_frame`], where a frame counts `cost` bytes more than it has: many short ones wait at once.
@@ -53,7 +64,10 @@ pub(super) async fn read_lane_frame<R: AsyncRead + Unpin>(
     let len = frame_len(header, max).map_err(FrameError::TooLong)?;
     budget.take(len + cost).await;
     let mut body = Vec::new();
-    read_body(source, len, &mut body).await?;
+    // What is announced and does not come holds memory that others wait for.
+    let allowed = Duration::from_millis(LANE_FRAME_MILLIS_MAX);
+    let whole = timeout(allowed, read_body(source, len, &mut body)).await;
+    whole.map_err(|_| FrameError::Slow)??;
     Ok(Some(body))
 }
 

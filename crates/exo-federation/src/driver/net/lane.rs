@@ -350,6 +350,7 @@ impl LaneReader {
             Ok(None) => None,
             Err(FrameError::TooLong(_)) => Some("lane_too_long"),
             Err(FrameError::Truncated { .. }) => Some("lane_truncated"),
+            Err(FrameError::Slow) => Some("lane_slow"),
             Err(FrameError::Trailing | FrameError::Stream(_)) => None,
         };
         self.over = true;

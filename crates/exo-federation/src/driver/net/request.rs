@@ -239,6 +239,7 @@ pub(super) async fn read_request(
         Ok(Err(FrameError::TooLong(_))) => ("too_long", CODE_MALFORMED),
         Ok(Err(FrameError::Truncated { .. })) => ("truncated", CODE_MALFORMED),
         Ok(Err(FrameError::Trailing)) => ("trailing", CODE_MALFORMED),
+        Ok(Err(FrameError::Slow)) => ("slow", CODE_SLOW),
         Ok(Err(FrameError::Stream(_))) => ("lost", CODE_GIVEN_UP),
     };
     metric::request_refused(cause);

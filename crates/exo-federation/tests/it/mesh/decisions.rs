@@ -299,6 +299,7 @@ async fn a_cosigner_key_is_changed_and_the_old_one_signs_no_more() {
     let federation = four().await;
     let node = &federation.nodes[1];
     let old = node.decision_policy(None).await.expect("has a policy");
+    let early = commit(node, "early").await;
     for _ in 0..2 {
         let before = node.decisions_status().expect("decides").epoch;
         let view = node.propose(Proposal::RotateCosigner, DEADLINE).await.expect("is decided");
@@ -310,4 +311,9 @@ async fn a_cosigner_key_is_changed_and_the_old_one_signs_no_more() {
         assert_ne!(new, old);
         proof.verify(&new, None).expect("holds");
     }
+    // What was committed before is proved by those who voted then.
+    let epoch = node.decision(early).await.expect("is there").epoch;
+    let then = node.decision_policy(Some(epoch)).await.expect("of that epoch");
+    let proof = node.decision_proof(early).await.expect("is proved");
+    proof.verify(&then, None).expect("holds under the policy of its own epoch");
 }

@@ -36,13 +36,17 @@ pub(crate) async fn approve(
     State(api): State<Api>,
     Json(request): Json<ApproveRequest>,
 ) -> Result<Doc<PeerDoc>, ApiError> {
-    let joiner = api.mesh().approve(&request.words)?;
     if api.mesh().decisions_status().is_none() {
-        return Ok(doc(PeerDoc::from(joiner)));
+        return api
+            .mesh()
+            .approve(&request.words)
+            .map(|joiner| doc(PeerDoc::from(joiner)))
+            .map_err(Into::into);
     }
+    let joiner = api.mesh().joiner(&request.words)?;
     let proposal = Proposal::Admit(Joiner::Words(request.words));
     let decision = decisions::commit(&api, proposal, PROPOSE_WITHIN).await?;
-    decided(&api, &joiner.peer, decision)
+    decided(&api, &joiner, decision)
 }
 
 /// Turns a joiner away.
