@@ -8,7 +8,7 @@ fn seeds() -> std::ops::Range<u64> {
         let (from, to) = text.split_once("..")?;
         Some(from.parse().ok()?..to.parse().ok()?)
     });
-    parsed.unwrap_or(0..320)
+    parsed.unwrap_or(0..512)
 }
 
 #[test]
