@@ -146,7 +146,8 @@ impl Host {
     /// # Errors
     /// The system starts no thread.
     pub(crate) fn run(ready: Ready, means: Means) -> std::io::Result<Self> {
-        let Ready { federation, me, decisions, outputs, opened, outcomes, constitution, .. } = ready;
+        let Ready { federation, me, decisions, outputs, opened, outcomes, constitution, .. } =
+            ready;
         metric::describe();
         let keys = decisions.keys();
         let directory = RwLock::new(Arc::new(decisions.directory()));
