@@ -2,7 +2,7 @@
 //! between the disk, the members and the callers.
 //!
 //! - [`SharedLog`], [`SharedCollection`]: the disk. `disk`: the thread that writes it.
-//! - [`Host`]: what runs. `start`: from the disk. `outputs`: carrying out.
+//! - `Host`: what runs. `start`: from the disk. `outputs`: carrying out.
 //! - `mailbox`: what the node and the log of decisions leave for it. `lane`: the way to one member.
 //!
 //! [`SharedLog`] is the [`Store`](exo_crdt::Store) of one collection; [`SharedCollection`] is a replica with
