@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use exo_types::limits::VIEW_TIMEOUT_DOUBLINGS_MAX;
+use exo_types::limits::{VIEW_TIMEOUT_BATCHES, VIEW_TIMEOUT_DOUBLINGS_MAX};
+use exo_types::{Sequence, View};
 
+use crate::handle::again::Again;
 use crate::ledger::Ledger;
 use crate::replica::{Phase, Replica};
 
@@ -12,7 +14,7 @@ use crate::replica::{Phase, Replica};
 pub(crate) struct Timers {
     /// Views in a row that brought nothing: how often the wait has doubled.
     pub(crate) fruitless: u32,
-    /// When the current view was entered.
+    /// When the current view was entered, or our view change on the way to it was said.
     pub(crate) entered: Duration,
     /// Since when a quorum is on the way to the view that we are on the way to.
     pub(crate) quorum_leaves: Option<Duration>,
@@ -20,7 +22,14 @@ pub(crate) struct Timers {
     pub(crate) status_said: Duration,
     /// Since when something committed here is not certified.
     pub(crate) uncertified: Option<Duration>,
+    /// Where we stood when we asked for what is missing.
+    pub(crate) fetched: Again<Stand>,
+    /// Where we stood when our requests were said again, and how many there were.
+    pub(crate) requested: Again<(Stand, usize)>,
 }
+
+/// What changes when a replica gets on.
+type Stand = (View, Phase, Sequence);
 
 impl<L: Ledger> Replica<L> {
     /// How long a view may take now: doubling (Castro & Liskov 1999, section 4.4).
@@ -81,8 +90,14 @@ impl<L: Ledger> Replica<L> {
         if self.busy() { self.config.status_busy } else { self.config.status_idle }
     }
 
-    /// A batch proposed in this view was carried out: the view brings something.
+    /// A batch proposed in this view was carried out: the view brings something. The wait is halved if so
+    /// many batches would fit into the half; over a long way it stays, or the next view would end early. It
+    /// never grows here: a slow primary cannot make itself more time.
     pub(crate) fn fruitful(&mut self) {
-        self.timers.fruitless = 0;
+        let slot = self.slots.get(&self.state.executed);
+        let took = slot.map_or(Duration::ZERO, |slot| self.now.saturating_sub(slot.since));
+        if took * VIEW_TIMEOUT_BATCHES <= self.patience() / 2 {
+            self.timers.fruitless = self.timers.fruitless.saturating_sub(1);
+        }
     }
 }

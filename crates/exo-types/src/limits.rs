@@ -347,12 +347,19 @@ pub const JOURNAL_CONTENTS_MAX: usize = 16;
 pub const VIEW_TIMEOUT_MILLIS: u64 = 1_000;
 /// How often that wait doubles at most.
 pub const VIEW_TIMEOUT_DOUBLINGS_MAX: u32 = 6;
+/// How many times as long as the last batch took a view must be allowed at least, to be allowed less.
+pub const VIEW_TIMEOUT_BATCHES: u32 = 4;
 /// How often a replica says what it has while something is outstanding, milliseconds.
 pub const STATUS_BUSY_MILLIS: u64 = 200;
 /// How often a replica says what it has while nothing is outstanding, milliseconds.
 pub const STATUS_IDLE_MILLIS: u64 = 2_000;
 /// How soon after the last one a replica answers a peer's status again, milliseconds.
 pub const STATUS_ANSWER_MILLIS: u64 = 50;
+/// How long a replica leaves a peer with what it told it before it says the same again, milliseconds; the
+/// pause doubles while nothing changes. Of the long messages that begin a view it is the time of a view.
+pub const AGAIN_MILLIS: u64 = 400;
+/// The longest such pause, milliseconds.
+pub const AGAIN_MILLIS_MAX: u64 = 8_000;
 /// How long a peer may take to answer with a piece of its log before another is asked, milliseconds.
 pub const TRANSFER_TIMEOUT_MILLIS: u64 = 500;
 /// Length of one message of the commit protocol, bytes. The longest is a piece of the log: a batch of the
@@ -623,6 +630,8 @@ const _: () = assert!(SHARED_SESSIONS_PER_PEER_MAX < SHARED_SESSIONS_MAX);
 const _: () = assert!(SHARED_INBOX_BYTES_MAX <= SHARED_INBOXES_BYTES_MAX);
 const _: () = assert!(VOTERS_MAX * LANE_INBOX_BYTES_MAX <= LANES_BYTES_MAX);
 const _: () = assert!(STATUS_BUSY_MILLIS * 2 <= VIEW_TIMEOUT_MILLIS);
+const _: () = assert!(STATUS_BUSY_MILLIS <= AGAIN_MILLIS && AGAIN_MILLIS < VIEW_TIMEOUT_MILLIS);
+const _: () = assert!(VIEW_TIMEOUT_MILLIS < AGAIN_MILLIS_MAX);
 const _: () =
     assert!(STATUS_ANSWER_MILLIS < STATUS_BUSY_MILLIS && STATUS_BUSY_MILLIS < STATUS_IDLE_MILLIS);
 const _: () = assert!(CRDT_DELTA_ITEMS_MAX <= CRDT_ITEMS_MAX);

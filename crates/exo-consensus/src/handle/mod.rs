@@ -1,5 +1,6 @@
 //! One file for each input; [`Replica::step`](crate::Replica::step) routes them.
 
+pub(crate) mod again;
 mod checkpoint;
 mod commit;
 mod content;

@@ -9,6 +9,7 @@ use exo_types::limits::{
 };
 use exo_types::{PeerId, Sequence};
 
+use super::again::{Kind, Told, pause};
 use crate::ledger::Ledger;
 use crate::message::{Message, PrePrepare, Status, Vote};
 use crate::replica::{Phase, Replica};
@@ -19,11 +20,12 @@ pub(crate) struct Answers {
     peers: BTreeMap<PeerId, Answered>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Answered {
     status: Option<Duration>,
     since: Duration,
     served: u64,
+    told: Told,
 }
 
 impl Answers {
@@ -119,6 +121,7 @@ impl<L: Ledger> Replica<L> {
             self.send(from, Message::Status(self.status()));
         }
         if of.epoch == self.state.epoch {
+            self.answers.peer(&from).told.hears(&of, self.config.view_timeout);
             self.help_into_view(from, &of);
             self.help_with_votes(from, &of);
         }
@@ -130,35 +133,40 @@ impl<L: Ledger> Replica<L> {
         if there {
             return;
         }
-        match self.phase {
-            Phase::Active => {
-                if let Some(new_view) = &self.new_view {
-                    let message = new_view.message();
-                    self.send(to, message);
-                }
-            }
+        let message = match self.phase {
+            Phase::Active => self.new_view.as_ref().map(|new_view| new_view.message()),
             Phase::Changing => {
                 let Some(us) = self.seat() else { return };
                 let has = of.view == self.view && of.view_changes & us.bit() != 0;
-                let ours = self.view_changes.get(&us).filter(|_| !has).map(|l| l.message());
-                if let Some(message) = ours {
-                    self.send(to, message);
-                }
+                self.view_changes.get(&us).filter(|_| !has).map(|leaver| leaver.message())
             }
+        };
+        let Some(message) = message else { return };
+        // They are long: what was said to all a moment ago is still on its way.
+        let first = self.config.view_timeout;
+        let what = (self.view, self.phase);
+        if self.now >= self.timers.entered + first
+            && self.answers.peer(&to).told.view.due(what, self.now, first)
+        {
+            self.send(to, message);
         }
     }
 
     /// Gives our votes, and as the primary our proposals, where they are lacking.
     fn help_with_votes(&mut self, to: PeerId, of: &Status) {
+        let now = self.now;
         if let Some(ours) = self.our_cosignature.clone()
             && ours.point.sequence > of.stable
             && self.votes()
+            && self.timers.uncertified.is_none_or(|since| now >= since + pause())
+            && self.answers.peer(&to).told.cosignature.due(ours.point.sequence, now, pause())
         {
             self.send(to, Message::Cosignature(ours));
         }
         let Some(us) = self.seat().filter(|_| self.votes()) else { return };
         let epoch = self.state.epoch;
         let together = self.phase == Phase::Active && of.active && of.view == self.view;
+        let leads = together && self.leads();
         let mut messages = Vec::new();
         for (i, sequence) in window(of.executed).enumerate() {
             let Some(slot) = self.slots.get(&sequence) else { continue };
@@ -166,14 +174,21 @@ impl<L: Ledger> Replica<L> {
             if !lacks(of.committed) {
                 continue;
             }
-            if together && lacks(of.accepted) && self.leads() {
+            let told = &mut self.answers.peer(&to).told;
+            let mut due = |kind, what| told.due_at((sequence, kind), what, slot.since, now);
+            let proposal = slot.proposal.filter(|_| leads && lacks(of.accepted));
+            let proposes = proposal.is_some_and(|what| due(Kind::Proposal, what));
+            let ours = slot.prepares.get(&us).filter(|(view, _)| *view == self.view);
+            let ours = ours.copied().filter(|_| together && lacks(of.prepared));
+            let prepare = ours.filter(|what| due(Kind::Prepare, *what));
+            let commit = slot.commits.get(&us).copied().filter(|what| due(Kind::Commit, *what));
+            if proposes {
                 messages.extend(self.proposal_at(sequence));
             }
-            let ours = slot.prepares.get(&us).filter(|(view, _)| *view == self.view);
-            if let Some((view, digest)) = ours.copied().filter(|_| together && lacks(of.prepared)) {
+            if let Some((view, digest)) = prepare {
                 messages.push(Message::Prepare(Vote { epoch, view, sequence, digest }));
             }
-            if let Some((view, digest)) = slot.commits.get(&us).copied() {
+            if let Some((view, digest)) = commit {
                 messages.push(Message::Commit(Vote { epoch, view, sequence, digest }));
             }
         }
@@ -195,6 +210,6 @@ impl<L: Ledger> Replica<L> {
 }
 
 /// The places that a status has bits for.
-fn window(executed: Sequence) -> impl Iterator<Item = Sequence> {
+pub(crate) fn window(executed: Sequence) -> impl Iterator<Item = Sequence> {
     (1..=ACCEPTED_SEQUENCES_MAX).map(move |i| executed.plus(i))
 }

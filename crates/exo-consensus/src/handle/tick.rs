@@ -1,5 +1,6 @@
 //! Time: giving a view up, and saying things again.
 
+use super::again::pause;
 use crate::ledger::Ledger;
 use crate::replica::Replica;
 
@@ -11,9 +12,21 @@ impl<L: Ledger> Replica<L> {
         }
         if self.now >= self.timers.status_said + self.status_interval() {
             self.say_status();
-            self.fetch_missing();
-            self.retransmit_requests();
+            self.ask_again();
         }
         self.fetch_log_of_anybody();
+    }
+
+    /// Asks everybody for what is missing and says our own requests again: ever more rarely while nothing
+    /// is carried out and the view stays.
+    fn ask_again(&mut self) {
+        let newest = self.client.outstanding().count();
+        let stand = (self.view, self.phase, self.state.executed);
+        if self.timers.fetched.due(stand, self.now, pause()) {
+            self.fetch_missing();
+        }
+        if self.timers.requested.due((stand, newest), self.now, pause()) {
+            self.retransmit_requests();
+        }
     }
 }

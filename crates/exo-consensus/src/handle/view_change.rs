@@ -88,6 +88,7 @@ impl<L: Ledger> Replica<L> {
         let change = CheckedViewChange { seat, value: Arc::new(change), signed };
         let leaver = Leaver { change, certificate };
         self.broadcast(leaver.message());
+        self.timers.entered = self.now;
         self.view_changes.insert(seat, leaver);
         self.after_view_change();
     }
