@@ -334,14 +334,28 @@ fn join_peaks(peaks: &[TreeHash]) -> TreeHash {
 }
 
 fn digest(parts: &[&[u8]]) -> TreeHash {
-    let mut context = Context::new(&SHA256);
-    for part in parts {
-        context.update(part);
-    }
+    let len: usize = parts.iter().map(|part| part.len()).sum();
+    let mut gathered = [0; GATHERED_BYTES];
+    let digest = if let Some(bytes) = gathered.get_mut(..len) {
+        let mut at = 0;
+        for part in parts {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        aws_lc_rs::digest::digest(&SHA256, bytes)
+    } else {
+        let mut context = Context::new(&SHA256);
+        parts.iter().for_each(|part| context.update(part));
+        context.finish()
+    };
     let mut out = [0; TREE_HASH_BYTES];
-    out.copy_from_slice(context.finish().as_ref());
+    out.copy_from_slice(digest.as_ref());
     TreeHash(out)
 }
+
+/// Up to this length parts are put together and hashed in one call: a context is kept on the heap, which
+/// takes as long as hashing a short entry. Bytes.
+const GATHERED_BYTES: usize = 512;
 
 /// Length of a hash, bytes.
 pub const TREE_HASH_BYTES: usize = 32;

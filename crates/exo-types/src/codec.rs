@@ -36,10 +36,17 @@ pub trait Wire: Serialize + DeserializeOwned {
     /// Checks the rules that the encoding alone does not enforce.
     fn check(&self) -> Result<(), CodecError>;
 
+    /// About how long the encoding will be, bytes, where that is known and long: so much room is made
+    /// for it at once.
+    fn room(&self) -> usize {
+        0
+    }
+
     /// Encodes the value; refuses one that its receiver would refuse.
     fn to_wire(&self) -> Result<Vec<u8>, CodecError> {
         self.check()?;
-        let bytes = postcard::to_allocvec(self).map_err(CodecError::Malformed)?;
+        let mut bytes = Vec::with_capacity(self.room());
+        encode_onto(&mut bytes, self)?;
         bound(bytes.len(), Self::BYTES_MAX)?;
         Ok(bytes)
     }
@@ -54,6 +61,38 @@ pub trait Wire: Serialize + DeserializeOwned {
         }
         value.check()?;
         Ok(value)
+    }
+}
+
+/// Puts the encoding of a value behind what is in the buffer, with no bound and no rule checked. The
+/// encoding of a struct or tuple is those of its fields one after the other.
+///
+/// # Errors
+/// [`CodecError::Malformed`] when the value cannot be encoded; the buffer then holds a part of it.
+pub fn encode_onto<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), CodecError> {
+    postcard::serialize_with_flavor(value, Onto(out)).map_err(CodecError::Malformed)
+}
+
+/// Where [`encode_onto`] writes to.
+struct Onto<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Onto<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
 
@@ -111,6 +150,19 @@ mod tests {
         assert!(matches!(Small::from_wire(&[1, 0]), Err(CodecError::Invalid(_))));
         assert!(Small(vec![1; 9]).to_wire().is_err());
         assert!(Small(vec![0]).to_wire().is_err());
+    }
+
+    #[test]
+    fn a_value_is_encoded_behind_what_is_there_and_its_fields_one_after_the_other() {
+        let mut bytes = vec![7];
+        encode_onto(&mut bytes, &(Small(vec![1, 2]), 300_u64, "a")).expect("encodes");
+        let mut fields = vec![7];
+        encode_onto(&mut fields, &Small(vec![1, 2])).expect("encodes");
+        encode_onto(&mut fields, &300_u64).expect("encodes");
+        encode_onto(&mut fields, "a").expect("encodes");
+        assert_eq!(bytes, fields);
+        let whole = (Small(vec![1, 2]), 300_u64, "a");
+        assert_eq!(bytes[1..], postcard::to_allocvec(&whole).expect("encodes"));
     }
 
     #[test]
