@@ -1,14 +1,16 @@
 //! Byte strings and hashes as they stand on the wire.
 
 use std::fmt;
+use std::sync::Arc;
 
 use exo_types::codec::{CodecError, bound};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// At most `MAX` bytes: a length, then the bytes at once.
+/// At most `MAX` bytes: a length, then the bytes at once. Cheap to clone: content goes through several
+/// hands on its way into the log, and is copied by none of them.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Blob<const MAX: usize>(Vec<u8>);
+pub struct Blob<const MAX: usize>(Arc<[u8]>);
 
 impl<const MAX: usize> Blob<MAX> {
     /// Wraps the bytes.
@@ -17,7 +19,7 @@ impl<const MAX: usize> Blob<MAX> {
     /// [`CodecError::TooLong`].
     pub fn new(bytes: Vec<u8>) -> Result<Self, CodecError> {
         bound(bytes.len(), MAX)?;
-        Ok(Self(bytes))
+        Ok(Self(bytes.into()))
     }
 
     /// The bytes.
@@ -67,7 +69,7 @@ impl<const MAX: usize> Visitor<'_> for Bytes<MAX> {
         if bytes.len() > MAX {
             return Err(E::invalid_length(bytes.len(), &self));
         }
-        Ok(Blob(bytes.to_vec()))
+        Ok(Blob(bytes.into()))
     }
 }
 

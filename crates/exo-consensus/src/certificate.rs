@@ -56,7 +56,7 @@ impl Certificate {
             return false;
         };
         let Ok(leaf) = Entry::Seal(self.seal.clone()).to_wire() else { return false };
-        ledger.append(&leaf);
+        ledger.append(L::leaf_hash(&leaf));
         ledger.root() == self.root
     }
 

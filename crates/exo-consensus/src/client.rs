@@ -21,7 +21,7 @@ use crate::guard::{Record, Role};
 use crate::ledger::Ledger;
 use crate::message::Message;
 use crate::replica::Replica;
-use crate::update::{Bundle, BundleHead, CheckedBundle, Update, bundle_root};
+use crate::update::{Bundle, BundleHead, CheckedBundle, Update, root_over};
 
 /// See the [module](self).
 #[derive(Clone, Debug, Default)]
@@ -132,7 +132,7 @@ impl<L: Ledger> Replica<L> {
         let Some(next) = self.state.next.get(&self.config.me).copied() else { return };
         let after = self.client.sent.last_key_value().map_or(0, |(number, _)| number + 1);
         let updates = self.client.next_updates();
-        let root = bundle_root(&updates.iter().map(|(_, u)| u.clone()).collect::<Vec<_>>());
+        let root = root_over(updates.iter().map(|(_, update)| update));
         let head = BundleHead {
             federation: self.config.federation,
             member: self.config.me,
@@ -158,7 +158,8 @@ impl<L: Ledger> Replica<L> {
             return;
         }
         let bundle = Arc::new(Bundle { head: signed, updates });
-        let Some(bundle) = CheckedBundle::new(head, bundle) else { return };
+        // The root is of these very updates: it was made when the signature was asked for.
+        let bundle = CheckedBundle::own(head, bundle);
         self.outbox.record(Record::Submitted {
             bundle: Arc::clone(bundle.bundle()),
             tickets: tickets.clone(),

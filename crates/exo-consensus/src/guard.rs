@@ -8,6 +8,7 @@
 //! The log's batches are records of the same journal, in the same order: a driver that keeps them in a
 //! file of their own reports a number durable when both files are.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use exo_types::limits::{
@@ -18,11 +19,11 @@ use exo_types::{Epoch, FederationId, PeerId, Sequence, View, bounded};
 use serde::{Deserialize, Serialize};
 
 use exo_crypto::Signed;
-use exo_types::codec::{CodecError, Wire};
+use exo_types::codec::{CodecError, Wire, bound};
 
 use crate::blob::{Digest, Root};
 use crate::certificate::Certificate;
-use crate::entry::{LoggedBatch, Point, Seal};
+use crate::entry::{Appended, Point, Seal};
 use crate::ledger::Ledger;
 use crate::message::{NewView, Statement, ViewChange};
 use crate::replica::{Phase, Replica};
@@ -59,7 +60,7 @@ pub enum Record {
     /// It goes into a view, or leads into it: the guard of NEW-VIEW.
     NewView(Box<JournaledNewView>),
     /// The leaves of a committed batch.
-    Append(Arc<LoggedBatch>),
+    Append(Appended),
     /// It asks for its cosignature on a checkpoint.
     Cosigned(Point),
     /// A checkpoint is certified.
@@ -175,6 +176,31 @@ impl Wire for Record {
             Self::Append(batch) => batch.check(),
             Self::Submitted { bundle, .. } => bundle.check(),
             _ => Ok(()),
+        }
+    }
+
+    fn room(&self) -> usize {
+        match self {
+            Self::Batch(batch) => batch.room(),
+            Self::Submitted { bundle, tickets } => bundle.room() + 10 * tickets.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl Record {
+    /// Its encoding, without making it anew where it was made already.
+    ///
+    /// # Errors
+    /// As [`Wire::to_wire`].
+    pub fn encoded(&self) -> Result<Cow<'_, [u8]>, CodecError> {
+        match self {
+            Self::Append(batch) if !batch.record().is_empty() => {
+                self.check()?;
+                bound(batch.record().len(), Self::BYTES_MAX)?;
+                Ok(Cow::Borrowed(batch.record()))
+            }
+            _ => self.to_wire().map(Cow::Owned),
         }
     }
 }

@@ -12,8 +12,11 @@ pub trait Ledger: Clone {
     /// `None` when there is none of this shape.
     fn restore(size: u64, peaks: &[Root]) -> Option<Self>;
 
-    /// Adds a leaf.
-    fn append(&mut self, leaf: &[u8]);
+    /// Hash of a leaf.
+    fn leaf_hash(leaf: &[u8]) -> Root;
+
+    /// Adds a leaf by its hash.
+    fn append(&mut self, leaf: Root);
 
     /// How many leaves.
     fn size(&self) -> u64;

@@ -57,7 +57,7 @@ pub use certificate::{Certificate, SeatSignature};
 pub use check::{Checked, Directory, Refused, Verifier, check, identity};
 pub use client::REJOIN_TICKET;
 pub use effect::{Contradiction, Decline, Effect, Input};
-pub use entry::{BATCH_UPDATES_MAX, Entry, Logged, LoggedBatch, Point, Seal, Turn};
+pub use entry::{Appended, BATCH_UPDATES_MAX, Entry, Logged, LoggedBatch, Point, Seal, Turn};
 pub use guard::{Base, Guard, JournaledNewView, Leaving, Past, Record, Role};
 pub use ledger::Ledger;
 pub use message::{

@@ -318,6 +318,15 @@ impl Wire for Message {
             | Self::FetchLog(_) => Ok(()),
         }
     }
+
+    fn room(&self) -> usize {
+        match self {
+            Self::Request(bundle) => bundle.room(),
+            Self::PrePrepare(of) => of.batch.room(),
+            Self::BatchContent(of) => of.batch.room(),
+            _ => 0,
+        }
+    }
 }
 
 /// Places that P may name.

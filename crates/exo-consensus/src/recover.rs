@@ -122,7 +122,7 @@ impl<L: Ledger> Replica<L> {
             Record::NewView(of) => self.replay_new_view(*of)?,
             Record::Append(batch) => {
                 self.state.follow(&batch).ok()?;
-                self.append(Arc::unwrap_or_clone(batch));
+                self.append(batch.into_batch());
                 self.turn_epoch();
             }
             Record::Cosigned(point) => {

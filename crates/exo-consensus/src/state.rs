@@ -62,7 +62,8 @@ impl Replicated {
     /// Carries out the next batch. A bundle whose number is not its member's next is passed over: that
     /// is what makes each number count once, whatever a primary proposes twice.
     pub fn execute(&mut self, batch: &CheckedBatch) -> LoggedBatch {
-        let mut updates = Vec::new();
+        let count = batch.bundles().iter().map(|bundle| bundle.bundle().updates.len()).sum();
+        let mut updates = Vec::with_capacity(count);
         for bundle in batch.bundles() {
             let head = bundle.head();
             // A voter's alone: who left may not ask any more, and has no number.
@@ -79,6 +80,7 @@ impl Replicated {
                 self.carry_out(&logged);
                 updates.push(logged);
             }
+            self.use_up(head.member, head.number);
         }
         let sequence = self.executed.next();
         let seal =
@@ -100,6 +102,7 @@ impl Replicated {
             if self.turn.is_some() || next != Some(due) {
                 return Err(NotNext(batch.seal.sequence));
             }
+            after.use_up(logged.member, logged.number);
             after.carry_out(logged);
         }
         after.executed = after.executed.next();
@@ -146,7 +149,6 @@ impl Replicated {
 
     fn carry_out(&mut self, logged: &Logged) {
         let member = logged.member;
-        self.next.insert(member, logged.number.saturating_add(1));
         match &logged.update {
             Update::Data(_) => {}
             Update::Wish(change) => self.wish(member, change),
@@ -157,6 +159,11 @@ impl Replicated {
                 }
             }
         }
+    }
+
+    /// The member is to use the number after this one next.
+    fn use_up(&mut self, member: PeerId, number: u64) {
+        self.next.insert(member, number.saturating_add(1));
     }
 
     /// A change that cannot be made is no wish. A quorum's wish ends the epoch.

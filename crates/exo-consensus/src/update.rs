@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use exo_crypto::{Label, Signed, SignedBody, hash};
-use exo_types::codec::{CodecError, Wire, bound, invalid};
+use exo_types::codec::{CodecError, Wire, bound, encode_onto, invalid};
 use exo_types::limits::{
     BATCH_BUNDLES_MAX, BATCH_BYTES_MAX, BUNDLE_BYTES_MAX, BUNDLE_UPDATES_MAX, UPDATE_BYTES_MAX,
 };
@@ -116,9 +116,19 @@ impl SignedBody for BundleHead {
 }
 
 impl Bundle {
+    /// Its name: a hash of the signed head, not of the signature, which differs every time.
+    pub fn digest(&self) -> Digest {
+        Digest(hash(Label::BATCH_DIGEST, &[b"bundle", self.head.body()]))
+    }
+
     /// Length of the updates that counts towards the bounds, bytes.
     pub fn bytes(&self) -> usize {
         self.updates.iter().map(Update::bytes).sum()
+    }
+
+    /// Room for its encoding, bytes.
+    pub(crate) fn room(&self) -> usize {
+        self.bytes() + SIGNED_ROOM_BYTES
     }
 
     /// Checks the bounds that the encoding alone does not.
@@ -132,6 +142,17 @@ impl Bundle {
 }
 
 impl Batch {
+    /// Its name.
+    pub fn digest(&self) -> Digest {
+        let digests: Vec<Digest> = self.bundles.iter().map(|bundle| bundle.digest()).collect();
+        batch_digest(&digests)
+    }
+
+    /// Room for its encoding, bytes.
+    pub(crate) fn room(&self) -> usize {
+        64 + self.bundles.iter().map(|bundle| bundle.room()).sum::<usize>()
+    }
+
     /// Checks the bounds that the encoding alone does not.
     ///
     /// # Errors
@@ -152,8 +173,13 @@ impl CheckedBundle {
         holds.then(|| Self::trusted(head, bundle))
     }
 
+    /// A bundle of this node's own, whose head it has made from these updates.
+    pub(crate) fn own(head: BundleHead, bundle: Arc<Bundle>) -> Self {
+        Self::trusted(head, bundle)
+    }
+
     fn trusted(head: BundleHead, bundle: Arc<Bundle>) -> Self {
-        let digest = Digest(hash(Label::BATCH_DIGEST, &[b"bundle", bundle.head.body()]));
+        let digest = bundle.digest();
         Self { head, digest, bytes: bundle.bytes(), bundle }
     }
 
@@ -229,20 +255,33 @@ pub fn batch_digest(bundles: &[Digest]) -> Digest {
 /// its two children, an odd last node goes up as it is. It lets one update be shown with the signature
 /// and a path, without the others.
 pub fn bundle_root(updates: &[Update]) -> Digest {
+    root_over(updates.iter())
+}
+
+/// [`bundle_root`] of updates that do not lie side by side.
+pub(crate) fn root_over<'a>(updates: impl Iterator<Item = &'a Update>) -> Digest {
+    let mut bytes = Vec::new();
     let leaf = |update: &Update| {
+        bytes.clear();
+        let encoded = encode_onto(&mut bytes, update).is_ok() && bytes.len() <= Update::BYTES_MAX;
         // An update that does not encode is over its bound and was refused before.
-        let bytes = update.to_wire().unwrap_or_default();
-        hash(Label::BUNDLE_ROOT, &[&[0], &bytes])
+        let bytes = if encoded { bytes.as_slice() } else { &[] };
+        hash(Label::BUNDLE_ROOT, &[&[0], bytes])
     };
-    let mut level: Vec<[u8; 32]> = updates.iter().map(leaf).collect();
+    let mut level: Vec<[u8; 32]> = updates.map(leaf).collect();
     while level.len() > 1 {
-        level = level
-            .chunks(2)
-            .map(|pair| match pair {
-                [left, right] => hash(Label::BUNDLE_ROOT, &[&[1], left, right]),
-                _ => pair[0],
-            })
-            .collect();
+        let pairs = level.len() / 2;
+        for at in 0..pairs {
+            let (left, right) = (&level[2 * at], &level[2 * at + 1]);
+            level[at] = hash(Label::BUNDLE_ROOT, &[&[1], left, right]);
+        }
+        if !level.len().is_multiple_of(2) {
+            level[pairs] = level[2 * pairs];
+        }
+        level.truncate(level.len().div_ceil(2));
     }
     level.first().map_or_else(Digest::default, |root| Digest(*root))
 }
+
+/// Room for a signed head and what stands beside a bundle, bytes.
+const SIGNED_ROOM_BYTES: usize = Signed::<BundleHead>::BYTES_MAX + 64;

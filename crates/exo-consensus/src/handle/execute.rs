@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::effect::Effect;
-use crate::entry::{LoggedBatch, Point};
+use crate::entry::{Appended, LoggedBatch, Point};
 use crate::guard::{Past, Record};
 use crate::ledger::Ledger;
 use crate::replica::Replica;
@@ -30,23 +30,20 @@ impl<L: Ledger> Replica<L> {
     /// The log grows by a batch that the replicated state has carried out.
     pub(crate) fn append(&mut self, logged: LoggedBatch) {
         let first = self.ledger.size();
-        let count = logged.size() as usize;
-        let mut peaks = Vec::new();
-        for (at, leaf) in logged.leaves().enumerate() {
-            if at + 1 == count {
-                peaks = self.ledger.peaks();
-            }
-            self.ledger.append(&leaf);
-        }
+        let record = Appended::hashed::<L>(Arc::new(logged));
+        let batch = Arc::clone(record.batch());
+        let (seal, updates) = record.leaf_hashes().split_last().unzip();
+        updates.into_iter().flatten().for_each(|leaf| self.ledger.append(*leaf));
+        let peaks = self.ledger.peaks();
+        seal.into_iter().for_each(|leaf| self.ledger.append(*leaf));
         let sequence = self.state.executed;
         let point = Point { sequence, size: self.ledger.size(), root: self.ledger.root() };
-        let past = Past { point, seal: logged.seal.clone(), peaks };
+        let past = Past { point, seal: batch.seal.clone(), peaks };
         if sequence > self.stable.sequence {
             self.past.insert(sequence, past);
             self.timers.uncertified.get_or_insert(self.now);
         }
-        let batch = Arc::new(logged);
-        self.outbox.record(Record::Append(Arc::clone(&batch)));
+        self.outbox.record(Record::Append(record));
         self.client_executed(first, &batch);
         self.pending.prune(&self.state);
         self.outbox.emit(Effect::Apply { first, batch });

@@ -141,7 +141,7 @@ impl<L: Ledger> Replica<L> {
         let mut ledger = self.ledger.clone();
         for batch in &piece.batches {
             state.follow(batch).ok()?;
-            batch.leaves().for_each(|leaf| ledger.append(&leaf));
+            batch.leaves().for_each(|leaf| ledger.append(L::leaf_hash(&leaf)));
         }
         let (size, root) = (ledger.size(), ledger.root());
         let certified = &piece.certificate;

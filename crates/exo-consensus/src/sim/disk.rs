@@ -40,7 +40,7 @@ impl Disk {
             Record::Append(batch) => {
                 let first = self.leaves.len() as u64;
                 self.leaves.extend(batch.leaves().map(|leaf| leaf_hash(&leaf)));
-                self.log.push((at, first, Arc::clone(batch)));
+                self.log.push((at, first, Arc::clone(batch.batch())));
             }
             Record::Certified(certificate) if certificate.seal.turn.is_some() => {
                 self.ends.entry(certificate.epoch()).or_insert((at, Arc::clone(certificate)));

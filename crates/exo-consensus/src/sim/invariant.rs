@@ -84,7 +84,7 @@ impl Checker {
         }
         let first = self.agreed.last().map_or(0, |(before, first)| first + before.size());
         self.agreed.push((Arc::clone(batch), first));
-        batch.leaves().for_each(|leaf| self.tree.append(&leaf));
+        batch.leaves().for_each(|leaf| self.tree.append(Tree::leaf_hash(&leaf)));
         let point = Point { sequence, size: self.tree.size(), root: self.tree.root() };
         self.points.insert(sequence, point);
         Ok(())
@@ -143,7 +143,7 @@ impl World {
             Record::Accepted(guard) | Record::Prepared(guard) => self.hosts[host].votes(guard)?,
             Record::NewView(of) if of.signed.is_some() => self.stats.views += 1,
             Record::Append(batch) if self.hosts[host].honest() => {
-                self.checker.commits(self.hosts[host].id, batch)?;
+                self.checker.commits(self.hosts[host].id, batch.batch())?;
             }
             _ => {}
         }

@@ -23,8 +23,12 @@ impl Ledger for Tree {
         fits.then(|| Self { size, peaks: peaks.to_vec() })
     }
 
-    fn append(&mut self, leaf: &[u8]) {
-        let mut hash = leaf_hash(leaf);
+    fn leaf_hash(leaf: &[u8]) -> Root {
+        leaf_hash(leaf)
+    }
+
+    fn append(&mut self, leaf: Root) {
+        let mut hash = leaf;
         // As many perfect subtrees end here as the old size has trailing ones.
         for _ in 0..self.size.trailing_ones() {
             let Some(left) = self.peaks.pop() else { break };
@@ -161,7 +165,7 @@ mod tests {
         let mut roots = vec![tree.root()];
         let mut leaves = Vec::new();
         for i in 0..20u8 {
-            tree.append(&[i]);
+            tree.append(Tree::leaf_hash(&[i]));
             leaves.push(leaf_hash(&[i]));
             roots.push(tree.root());
             assert_eq!(root_of(&leaves), tree.root());

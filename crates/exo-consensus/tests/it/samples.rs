@@ -202,7 +202,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         ("prepared", Record::Prepared(guard)),
         ("journaled view-change", Record::ViewChange(Box::new(leaving))),
         ("journaled new-view", Record::NewView(Box::new(new_view))),
-        ("append", Record::Append(Arc::new(logged()))),
+        ("append", Record::Append(logged().into())),
         ("cosigned", Record::Cosigned(point())),
         ("certified", Record::Certified(certificate())),
         ("submitted", Record::Submitted { bundle: bundle(), tickets: vec![1, 2, 3, 4, 5] }),

@@ -303,6 +303,14 @@ impl Charter {
 
     fn take(&mut self, leaf: u64, logged: &Logged) -> (Kind, Outcome) {
         let decision = match &logged.update {
+            Update::Data(content) if Decision::is_plain_statement(content.as_bytes()) => {
+                let taken = if self.counts(&logged.member) {
+                    Outcome::Recorded
+                } else {
+                    Outcome::Void(Void::NoVote)
+                };
+                return (Kind::Statement, taken);
+            }
             Update::Data(content) => Decision::from_wire(content.as_bytes()),
             Update::Wish(_) => return (Kind::Seats, Outcome::Recorded),
             Update::Rejoin { .. } => return (Kind::Rejoin, Outcome::Recorded),

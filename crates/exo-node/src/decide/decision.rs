@@ -169,6 +169,19 @@ impl Decision {
         decision.check().map(|()| decision)
     }
 
+    /// Whether bytes are a statement as [`to_wire`](Wire::to_wire) encodes it: nearly all content is,
+    /// and this tells it without a copy. Of what is `false` here [`from_wire`](Wire::from_wire) decides.
+    pub(crate) fn is_plain_statement(bytes: &[u8]) -> bool {
+        let (len, content) = match bytes {
+            [0, low, content @ ..] if *low < 0x80 => (usize::from(*low), content),
+            [0, low, high @ 1..0x80, content @ ..] => {
+                (usize::from(*low & 0x7f) | usize::from(*high) << 7, content)
+            }
+            _ => return false,
+        };
+        (1..=STATEMENT_BYTES_MAX).contains(&len) && content.len() == len
+    }
+
     /// The decision as an update of the log.
     ///
     /// # Errors
@@ -281,3 +294,42 @@ impl Wire for Decision {
 
 // A statement of the greatest length, behind its number and length, is an update.
 const _: () = assert!(STATEMENT_BYTES_MAX + 4 <= Decision::BYTES_MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_to_be_a_statement_without_a_copy_decodes_as_one() {
+        for len in [1, 2, 126, 127, 128, 129, 255, 256, 300, STATEMENT_BYTES_MAX] {
+            let statement = Decision::statement(vec![7; len]).expect("a statement");
+            let bytes = statement.to_wire().expect("encodes");
+            assert!(Decision::is_plain_statement(&bytes), "{len}");
+            for cut in [0, 1, 2, bytes.len() - 1] {
+                assert!(!Decision::is_plain_statement(&bytes[..cut]), "{len} {cut}");
+            }
+            assert!(!Decision::is_plain_statement(&[bytes.as_slice(), &[0]].concat()), "{len}");
+        }
+    }
+
+    #[test]
+    fn what_begins_like_a_statement_is_told_to_be_one_only_if_it_decodes() {
+        let mut bytes = [0; 200];
+        for kind in [0, 1, 2, 8] {
+            for low in 0..=u8::MAX {
+                for high in [0, 1, 2, 0x7f, 0x80] {
+                    bytes[..3].copy_from_slice(&[kind, low, high]);
+                    for len in [3, 67, 130, 131, 133, 200] {
+                        let decoded = Decision::from_wire(&bytes[..len]);
+                        if Decision::is_plain_statement(&bytes[..len]) {
+                            assert!(matches!(decoded, Ok(Decision::Statement(_))), "{low} {high}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(!Decision::is_plain_statement(&[0, 0]), "an empty statement is none");
+        let long = [&[0, 0xff, 0x7f], vec![1; 0x3fff].as_slice()].concat();
+        assert!(!Decision::is_plain_statement(&long), "a statement has a bound");
+    }
+}

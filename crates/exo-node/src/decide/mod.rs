@@ -147,7 +147,7 @@ impl Decisions {
             if first != tree.size() || batch.seal.epoch != charter.term() {
                 return Err(RecoverError::LogDiffers);
             }
-            batch.leaves().for_each(|leaf| tree.append(&leaf));
+            batch.leaves().for_each(|leaf| tree.append(LogTree::leaf_hash(&leaf)));
             charter.carry_out(first, &batch).into_iter().for_each(&mut told);
         }
         if tree.size() < expected {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use exo_consensus::{Certificate, LoggedBatch, Record, Root};
+use exo_consensus::{Appended, Certificate, LoggedBatch, Record, Root};
 use exo_log::{
     TILE_WIDTH, Tile, TileKind, TileNodes, TreeHash, consistency_path, inclusion_path, leaf_hash,
 };
@@ -333,14 +333,19 @@ impl Archive {
         let mut edge = Edge::default();
         for place in index.places() {
             let batch = self.shared.batches.read(*place)?;
-            self.grow(&mut edge, &batch)?;
+            let hashes: Vec<_> = batch.leaves().map(|leaf| leaf_hash(&leaf)).collect();
+            self.grow(&mut edge, hashes)?;
         }
         Ok(edge)
     }
 
-    fn grow(&self, edge: &mut Edge, batch: &LoggedBatch) -> Result<(), JournalError> {
-        for leaf in batch.leaves() {
-            let full = edge.append(leaf_hash(&leaf));
+    fn grow(
+        &self,
+        edge: &mut Edge,
+        hashes: impl IntoIterator<Item = TreeHash>,
+    ) -> Result<(), JournalError> {
+        for leaf in hashes {
+            let full = edge.append(leaf);
             let full = full.map_err(|_| self.shared.batches.damaged(0, "the log is full"))?;
             for tile in full {
                 self.write_tile(&tile)?;
@@ -354,7 +359,7 @@ impl Archive {
     pub(super) fn push(
         &self,
         first: u64,
-        batch: &LoggedBatch,
+        batch: &Appended,
         body: &[u8],
     ) -> Result<(), JournalError> {
         let size = self.size();
@@ -363,7 +368,7 @@ impl Archive {
             let place = there.map(|at| self.state().index.places()[at]);
             let place = place.filter(|place| place.first == first);
             let place = place.ok_or(JournalError::OtherLog { leaf: first })?;
-            let same = self.shared.batches.read(place)? == *batch;
+            let same = self.shared.batches.read(place)? == **batch;
             return if same { Ok(()) } else { Err(JournalError::OtherLog { leaf: first }) };
         }
         if first > size {
@@ -372,7 +377,11 @@ impl Archive {
         let mut state = self.state_mut();
         let state = &mut *state;
         self.shared.batches.push(&mut state.index, batch, body)?;
-        self.grow(&mut state.edge, batch)
+        match batch.leaf_hashes() {
+            // Of a batch that was just carried out they are known.
+            [] => self.grow(&mut state.edge, batch.leaves().map(|leaf| leaf_hash(&leaf))),
+            known => self.grow(&mut state.edge, known.iter().map(|hash| TreeHash::new(hash.0))),
+        }
     }
 
     /// Takes note of a certificate.

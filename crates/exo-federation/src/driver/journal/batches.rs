@@ -110,7 +110,7 @@ impl Batches {
             Record::Append(batch)
                 if head.mark == place.first && u64::from(head.count) == batch.size() =>
             {
-                Ok(std::sync::Arc::unwrap_or_clone(batch))
+                Ok(batch.into_batch())
             }
             _ => Err(self.damaged(place.at, "another record stands where a batch should")),
         }

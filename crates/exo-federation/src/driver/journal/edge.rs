@@ -1,11 +1,12 @@
-//! The right edge of the log's tree in memory, and the full tiles to the left of it as files.
+//! The right edge of the log's tree in memory, and the full tiles to the left of it in files.
 //!
 //! Tiles follow from the log, so they are not synced: a tile that is read has to lead to its node in the
 //! tile above, up to the edge, and the edge to a root that is known. One that does not, or is not there,
 //! is made anew from what is beneath it.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use exo_log::{
@@ -105,7 +106,8 @@ impl TileReader for &Edge {
     }
 }
 
-/// The full tiles as files.
+/// The full tiles: of each level one file, tile behind tile. A file for each tile would be a file for 256
+/// entries, and making one takes longer than all else that is done for them.
 #[derive(Clone, Debug)]
 pub(super) struct TileFiles {
     dir: PathBuf,
@@ -113,40 +115,38 @@ pub(super) struct TileFiles {
 }
 
 impl TileFiles {
-    /// Those in a directory, in which `tile/0/000` is the first of the lowest level.
+    /// Those in a directory, in which `hashes-0` has those of the lowest level.
     pub(super) fn new(dir: &Path, disk: Disk) -> Self {
         Self { dir: dir.to_owned(), disk }
     }
 
     /// Writes a tile. One writer at a time.
     pub(super) fn write(&self, tile: &FullTile) -> Result<(), JournalError> {
-        let path = self.path(tile.level, tile.index)?;
-        let beside = self.dir.join(BESIDE);
-        let file = self.disk.create(&beside)?;
-        file.write_at(&bytes(&tile.hashes), 0)?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
-            self.disk.make_dir(parent)?;
-        }
-        self.disk.rename(&beside, &path)
+        let path = self.path(tile.level);
+        let (_, at) =
+            place(tile.level, tile.index).map_err(|error| JournalError::io(&path, error))?;
+        self.disk.open(&path)?.write_at(&bytes(&tile.hashes), at)
     }
 
-    /// The hashes of a tile, which nothing vouches for; `None` when there is no such file or it is not a
-    /// full tile.
+    /// The hashes of a tile, which nothing vouches for; `None` when there is no such file or it ends
+    /// before.
     pub(super) fn read(&self, level: u8, index: u64) -> io::Result<Option<Vec<TreeHash>>> {
-        let tile = tile(level, index)?;
-        let file = match fs::File::open(self.dir.join(tile.to_string())) {
+        let (tile, at) = place(level, index)?;
+        let file = match fs::File::open(self.path(level)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut bytes = Vec::with_capacity(TILE_BYTES);
-        file.take(TILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(tile.hashes(&bytes).ok())
+        let mut bytes = [0; TILE_BYTES];
+        match file.read_exact_at(&mut bytes, at) {
+            Ok(()) => Ok(tile.hashes(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    fn path(&self, level: u8, index: u64) -> Result<PathBuf, JournalError> {
-        let tile = tile(level, index).map_err(|error| JournalError::io(&self.dir, error))?;
-        Ok(self.dir.join(tile.to_string()))
+    fn path(&self, level: u8) -> PathBuf {
+        self.dir.join(format!("{FILE}-{level}"))
     }
 }
 
@@ -184,15 +184,16 @@ pub(super) fn width(level: u8, size: u64) -> usize {
     (count(level, size) % TILE_WIDTH) as usize
 }
 
-fn tile(level: u8, index: u64) -> io::Result<Tile> {
+/// A full tile, and where it stands in the file of its level.
+fn place(level: u8, index: u64) -> io::Result<(Tile, u64)> {
     let tiles = index.checked_add(1).and_then(|tiles| tiles.checked_mul(TILE_WIDTH));
     let leaves = 1_u64.checked_shl(u32::from(level) * u32::from(TILE_HEIGHT));
     let size = tiles.zip(leaves).and_then(|(tiles, leaves)| tiles.checked_mul(leaves));
     let tile = size.and_then(|size| Tile::in_log(TileKind::Hashes { level }, index, size));
     let missing = || io::Error::other(format!("no log has tile {index} of level {level}"));
-    tile.filter(Tile::is_full).ok_or_else(missing)
+    let at = index.checked_mul(TILE_BYTES as u64);
+    tile.filter(Tile::is_full).zip(at).ok_or_else(missing)
 }
 
 const TILE_BYTES: usize = TILE_WIDTH as usize * TREE_HASH_BYTES;
-/// The name of a tile that is not whole yet.
-const BESIDE: &str = "tile-beside";
+const FILE: &str = "hashes";

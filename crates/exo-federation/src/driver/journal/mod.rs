@@ -6,7 +6,7 @@
 //! log/batches                the committed batches
 //! log/ends                   for each epoch the certificate with which it ended
 //! log/latest                 the newest certificate when the journal was begun anew
-//! log/tile/0/x001/067        hashes of the log's tree (c2sp.org/tlog-tiles), full tiles only
+//! log/hashes-0               hashes of the leaves by full tiles (c2sp.org/tlog-tiles); -1 above them
 //! ```
 //!
 //! # Requirements
@@ -28,7 +28,8 @@
 //!   newest one.
 //!
 //! - `frame`: how bytes stand in a file. `disk`: changes of files. `error`: what goes wrong.
-//! - `segment`: a file of the journal; what is torn and what is damaged.
+//! - `segment`: a file of the journal; what is torn and what is damaged. `named`: batches that stand in it
+//!   once.
 //! - `batches`, `certificates`, `edge`: the files of the log. `archive`, `tiles`: reading it.
 
 mod archive;
@@ -38,6 +39,7 @@ mod disk;
 mod edge;
 mod error;
 mod frame;
+mod named;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -53,6 +55,7 @@ pub(crate) use archive::Archive;
 use archive::Known;
 use disk::Disk;
 pub(crate) use error::{JournalError, Part};
+use named::Contents;
 use segment::Segment;
 
 /// A journal that was opened.
@@ -80,6 +83,7 @@ pub(crate) struct Journal {
     disk: Disk,
     dir: PathBuf,
     segment: Segment,
+    contents: Contents,
     archive: Archive,
     /// Leaves in the log as far as this journal has come.
     position: u64,
@@ -118,6 +122,7 @@ impl Journal {
             disk,
             dir,
             segment,
+            contents: Contents::after(&records),
             archive: archive.clone(),
             position: 0,
             written: 0,
@@ -159,9 +164,17 @@ impl Journal {
     /// [`JournalError`].
     pub(crate) fn append(&mut self, records: &[(u64, Record)]) -> Result<(), JournalError> {
         self.unless_failed(|journal| {
-            let encoded = records.iter().map(|(_, record)| record.to_wire());
-            let bodies = encoded.collect::<Result<Vec<_>, _>>().map_err(JournalError::Record)?;
-            journal.segment.append(bodies.iter().map(Vec::as_slice))?;
+            let mut bodies = Vec::with_capacity(records.len());
+            let mut named = Vec::with_capacity(records.len());
+            for (_, record) in records {
+                bodies.push(record.encoded().map_err(JournalError::Record)?);
+                named.push(journal.contents.name(record));
+                journal.contents.note(record);
+            }
+            let written = bodies.iter().zip(&named);
+            journal
+                .segment
+                .append(written.map(|(body, named)| named.as_deref().unwrap_or(body)))?;
             for ((number, record), body) in records.iter().zip(&bodies) {
                 journal.note(record, body)?;
                 journal.written = journal.written.max(*number);
@@ -190,6 +203,7 @@ impl Journal {
             let dir = journal_dir(&journal.dir);
             let segment = Segment::create(&journal.disk, &dir, next, ends, records)?;
             let old = std::mem::replace(&mut journal.segment, segment);
+            journal.contents = Contents::after(records);
             journal.disk.remove(old.path())?;
             journal.written = journal.written.max(number);
             Ok(())

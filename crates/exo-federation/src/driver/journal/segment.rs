@@ -36,6 +36,7 @@ use super::error::{JournalError, Part};
 use super::frame::{
     FILE_HEAD_BYTES, FRAME_ALIGN_BYTES, FRAME_HEAD_BYTES, FileHead, Found, FrameHead, damaged,
 };
+use super::named::Contents;
 
 /// The file that is written.
 #[derive(Debug)]
@@ -175,12 +176,14 @@ fn read(file: DiskFile, number: u64) -> Result<Read, JournalError> {
     }
     let mut at = FILE_HEAD_BYTES as u64;
     let mut records = Vec::new();
+    let mut contents = Contents::default();
     let found = loop {
         match head.key.read(&file, at)? {
             Found::Frame(frame, body) => {
-                let record = Record::from_wire(&body);
                 let bad = |_| damaged(Part::Journal, &file, at, "a record does not decode");
-                records.push(record.map_err(bad)?);
+                let record = contents.read(&body).map_err(bad)?;
+                contents.note(&record);
+                records.push(record);
                 at += frame.span();
             }
             found => break found,

@@ -122,19 +122,20 @@ fn a_log_of_several_levels_comes_back_from_its_tiles() {
     assert_eq!(archive.tile(&tile), tile.hash_bytes(tree).ok());
 
     // Every tile is lost, or another: they follow from the batches.
-    fs::remove_dir_all(dir.path().join("log/tile/1")).expect("removes");
-    let low = dir.path().join("log/tile/0/x000/003");
-    let low = if low.exists() { low } else { dir.path().join("log/tile/0/003") };
+    fs::remove_file(dir.path().join("log/hashes-1")).expect("removes");
+    let low = dir.path().join("log/hashes-0");
     let right = fs::read(&low).expect("reads");
     let mut wrong = right.clone();
-    wrong[77] ^= 1;
+    wrong[3 * 8192 + 77] ^= 1;
     fs::write(&low, &wrong).expect("writes");
     let archive = Journal::open(dir.path()).expect("opens").archive;
     proves(&archive, tree, 3 * 256 + 5, tree.size());
     proves(&archive, tree, 60_000, tree.size());
     assert_eq!(archive.tile(&tile), tile.hash_bytes(tree).ok());
     assert_eq!(fs::read(&low).expect("reads"), right, "it was made anew");
-    fs::remove_dir_all(dir.path().join("log/tile")).expect("removes");
+    for level in ["log/hashes-0", "log/hashes-1"] {
+        fs::remove_file(dir.path().join(level)).expect("removes");
+    }
     let archive = Journal::open(dir.path()).expect("opens").archive;
     proves(&archive, tree, 60_000, tree.size());
 }
@@ -144,8 +145,8 @@ fn a_tile_that_changes_under_way_is_not_given_out() {
     let dir = directory();
     let script = rotated(dir.path(), 600, 24);
     let archive = Journal::open(dir.path()).expect("opens").archive;
-    for (at, content) in [("000", vec![1; 8192]), ("001", vec![2; 100]), ("000", Vec::new())] {
-        fs::write(dir.path().join("log/tile/0").join(at), content).expect("writes");
+    for content in [vec![1; 2 * 8192], vec![2; 8192 + 100], vec![3; 100], Vec::new()] {
+        fs::write(dir.path().join("log/hashes-0"), content).expect("writes");
         for leaf in [3, 300] {
             proves(&archive, script.tree(), leaf, script.tree().size());
         }
@@ -254,7 +255,7 @@ fn files_of_any_content_are_opened_or_refused() {
     journal.sync().expect("syncs");
     drop(journal);
     let names =
-        ["journal/journal-00000002", "log/batches", "log/ends", "log/latest", "log/tile/0/000"];
+        ["journal/journal-00000002", "log/batches", "log/ends", "log/latest", "log/hashes-0"];
     let files: Vec<_> = names.iter().map(|name| dir.path().join(name)).collect();
     let contents: Vec<_> = files.iter().map(|file| fs::read(file).expect("reads")).collect();
     let mut rng = Rng(31);

@@ -163,7 +163,7 @@ impl Script {
         for leaf in batch.leaves() {
             self.tree.append(leaf_hash(&leaf)).expect("few leaves");
         }
-        self.record(Record::Append(Arc::new(batch)))
+        self.record(Record::Append(batch.into()))
     }
 
     /// Of the whole log.

@@ -192,7 +192,7 @@ fn what_is_damaged_is_set_aside_and_the_log_stays_as_far_as_it_is_certified() {
     // The replica goes through the log again, crashes on the way, and goes on.
     let mut again: Vec<(u64, Record)> = vec![(1, super::sample::founded())];
     for (at, (_, batch)) in script.batches().iter().enumerate() {
-        again.push((at as u64 + 2, Record::Append(std::sync::Arc::new(batch.clone()))));
+        again.push((at as u64 + 2, Record::Append(batch.clone().into())));
     }
     journal.append(&again[..10]).expect("the same batches");
     journal.sync().expect("syncs");
