@@ -4,11 +4,12 @@
 //! checked on other threads, so many of one peer and so many of all at once, while the lane is read on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use exo_consensus::{Input, Message, Refused, check};
 use exo_node::decide::LogTree;
 use exo_types::limits::CHECKS_PER_PEER_MAX;
-use exo_types::{PeerId, Wire};
+use exo_types::{PeerId, Sequence, Wire};
 use tokio::sync::Semaphore;
 
 use super::Shared;
@@ -52,6 +53,10 @@ impl Shared {
         if directory.voters.seat(&from).is_none() && !is_anybodys(&decoded) {
             return refused("no-vote");
         }
+        // A quorum's are here: the others' are not worth a check, and the replica would drop them.
+        if matches!(&decoded, Message::Cosignature(of) if self.has_certified(of.point.sequence)) {
+            return;
+        }
         match check::<LogTree>(from, decoded, &directory, &self.keys) {
             Ok(checked) => self.input(Input::Received(Box::new(checked))),
             Err(Refused::Epoch(_)) => refused("epoch"),
@@ -61,6 +66,12 @@ impl Shared {
                 refused("false");
             }
         }
+    }
+}
+
+impl Shared {
+    fn has_certified(&self, sequence: Sequence) -> bool {
+        sequence.0 <= self.certified.load(Ordering::Relaxed)
     }
 }
 

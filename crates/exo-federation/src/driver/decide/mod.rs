@@ -30,7 +30,7 @@ mod start;
 mod tickets;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -82,6 +82,8 @@ pub(crate) struct Shared {
     /// Against whose keys messages are checked.
     directory: RwLock<Arc<Directory>>,
     pub(crate) archive: Archive,
+    /// The last batch that is certified as far as this node was told.
+    certified: AtomicU64,
     disk: Disk,
     signer: Signer,
     lanes: Arc<Lanes>,
@@ -153,6 +155,7 @@ impl Host {
         let directory = RwLock::new(Arc::new(decisions.directory()));
         let replica = decisions.replica();
         let seen = (replica.epoch(), replica.view(), replica.is_active());
+        let certified = replica.stable().sequence.0;
         tracing::info!(
             epoch = %seen.0, view = %seen.1.0, executed = %replica.state().executed,
             "deciding by consensus"
@@ -179,6 +182,7 @@ impl Host {
             constitution,
             directory,
             archive: opened.archive,
+            certified: AtomicU64::new(certified),
             disk: Disk::default(),
             signer: Signer::new(federation, me, means.identity, means.cosigners),
             lanes: means.lanes,

@@ -1,5 +1,6 @@
 //! Carrying out what the replica wants, in its order and under its lock.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use exo_consensus::{
@@ -100,15 +101,14 @@ impl Shared {
 
     /// A longer prefix has its proof: what it covers is told.
     fn certified(&self, inner: &mut Inner, certificate: &Certificate) {
+        self.certified.store(certificate.seal.sequence.0, Ordering::Relaxed);
         metrics::gauge!("exo_consensus_certified_sequence").set(certificate.seal.sequence.0 as f64);
         metrics::gauge!("exo_consensus_log_entries").set(certificate.size as f64);
-        while let Some(decided) = inner.fresh.front()
-            && decided.index < certificate.size
-        {
-            if let Some(decided) = inner.fresh.pop_front() {
-                // Mostly nobody watches.
-                let _ = self.events.send(decided);
-            }
+        let covered = inner.fresh.partition_point(|decided| decided.index < certificate.size);
+        let covered = inner.fresh.drain(..covered);
+        // Mostly nobody watches.
+        if self.events.receiver_count() > 0 {
+            covered.for_each(|decided| drop(self.events.send(decided)));
         }
         if inner.changed.is_some_and(|size| size <= certificate.size) {
             inner.changed = None;
