@@ -92,3 +92,57 @@ fn select_at(
 fn prepared_at(change: &ViewChange, sequence: Sequence) -> Option<&Claim> {
     change.prepared.iter().find(|claim| claim.sequence == sequence)
 }
+
+#[cfg(test)]
+mod tests {
+    use exo_types::{Epoch, FederationId, PeerId, View};
+
+    use super::*;
+    use crate::blob::Root;
+
+    const PLACE: Sequence = Sequence(1);
+    const BATCH: Digest = Digest([9; 32]);
+
+    fn change(sender: u8, prepared: Option<u64>, accepted: Option<u64>) -> ViewChange {
+        let claim = |view| Claim { sequence: PLACE, digest: BATCH, view: View(view) };
+        ViewChange {
+            federation: FederationId::new([1; 32]),
+            epoch: Epoch::GENESIS,
+            view: View(7),
+            sender: PeerId::new([sender; 32]),
+            stable: Point { sequence: Sequence::ZERO, size: 0, root: Root([0; 32]) },
+            prepared: prepared.map(claim).into_iter().collect(),
+            accepted: accepted.map(claim).into_iter().collect(),
+        }
+    }
+
+    fn selected(changes: &[ViewChange]) -> Option<Vec<Digest>> {
+        let quorum = Quorum::of(4).expect("four");
+        let changes: Vec<&ViewChange> = changes.iter().collect();
+        select(&changes, quorum).map(|selection| selection.digests)
+    }
+
+    #[test]
+    fn what_only_a_liar_says_it_accepted_is_not_proposed_again() {
+        let liar = change(1, Some(5), Some(5));
+        let silent = [change(2, None, None), change(3, None, None)];
+        // One more must be heard: it may be the correct one that accepted it.
+        let three = [liar.clone(), silent[0].clone(), silent[1].clone()];
+        assert_eq!(selected(&three), None);
+        let vouched = change(4, None, Some(5));
+        let four = [liar.clone(), silent[0].clone(), silent[1].clone(), vouched];
+        assert_eq!(selected(&four), Some(vec![BATCH]));
+        // Accepted in an earlier view it says nothing of this one.
+        let earlier = change(4, None, Some(4));
+        let four = [liar, silent[0].clone(), silent[1].clone(), earlier];
+        assert_eq!(selected(&four), Some(Vec::new()));
+    }
+
+    #[test]
+    fn nothing_is_decided_by_fewer_than_a_quorum() {
+        let two = [change(1, None, None), change(2, None, None)];
+        assert_eq!(selected(&two), None);
+        let three = [two[0].clone(), two[1].clone(), change(3, None, None)];
+        assert_eq!(selected(&three), Some(Vec::new()));
+    }
+}
