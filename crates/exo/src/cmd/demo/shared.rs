@@ -17,7 +17,7 @@ use crate::span;
 /// Kills a node, writes at two others, starts it again and waits until it holds the same.
 pub(super) fn catch_up(processes: &Processes, nodes: &mut [Node]) -> Result<Step<()>, Failure> {
     put(&nodes[VICTIM], COLLECTION, "begun", b"by the node that will be gone")?;
-    let mut wrong = alike(nodes, COLLECTION)?.1;
+    let mut wrong = alike(&*nodes, COLLECTION)?.1;
     processes.kill(&nodes[VICTIM])?;
     let began = Instant::now();
     let writers = [&nodes[WRITERS[0]], &nodes[WRITERS[1]]];
@@ -25,10 +25,12 @@ pub(super) fn catch_up(processes: &Processes, nodes: &mut [Node]) -> Result<Step
         format!("observation {number}: nothing unusual").into_bytes()
     })?;
     let wrote = began.elapsed();
+    let (wanted, differ) = alike(writers, COLLECTION)?;
+    wrong.extend(differ);
     let names = [writers[0].name.clone(), writers[1].name.clone()];
     fleet::restart(processes, &mut nodes[VICTIM])?;
-    let back = caught_up(&nodes[VICTIM], &nodes[WRITERS[0]], COLLECTION)?;
-    let (held, others) = alike(nodes, COLLECTION)?;
+    let back = caught_up(&nodes[VICTIM], &wanted)?;
+    let (held, others) = alike(&*nodes, COLLECTION)?;
     wrong.extend(others);
     let victim = &nodes[VICTIM];
     let last = format!("write-{:05}", WRITES - 1);
@@ -120,12 +122,12 @@ pub(crate) struct Back {
     pub(crate) sent: u64,
 }
 
-/// Waits until a node that has just started again holds what another holds.
-pub(crate) fn caught_up(node: &Node, other: &Node, collection: &str) -> Result<Back, Failure> {
+/// Waits until a node that has just started again holds a collection as it is by now. Nobody may write
+/// meanwhile, and who wrote must have settled: a node does not pass through what each writer held.
+pub(crate) fn caught_up(node: &Node, wanted: &SharedCollectionDoc) -> Result<Back, Failure> {
     let began = Instant::now();
-    let wanted = holds(other, collection)?.ok_or_else(|| missing("nothing is shared"))?;
     loop {
-        if holds(node, collection)?.is_some_and(|held| held.root == wanted.root) {
+        if holds(node, wanted.name.as_str())?.is_some_and(|held| held.root == wanted.root) {
             let took = began.elapsed();
             let (received, sent) = (counted(node, RECEIVED_METRIC)?, counted(node, SENT_METRIC)?);
             return Ok(Back { took, received, sent });
@@ -133,7 +135,7 @@ pub(crate) fn caught_up(node: &Node, other: &Node, collection: &str) -> Result<B
         if began.elapsed() > SAME_WITHIN {
             return Err(Failure::new(
                 ErrorCode::Unreachable,
-                format!("{} does not catch up with {}", node.name, other.name),
+                format!("{} does not catch up with the others", node.name),
             ));
         }
         std::thread::sleep(LOOK_EVERY);
@@ -141,19 +143,19 @@ pub(crate) fn caught_up(node: &Node, other: &Node, collection: &str) -> Result<B
 }
 
 /// Waits until all nodes hold the same of a collection; what the first holds, and who differs.
-pub(crate) fn alike(
-    nodes: &[Node],
+pub(crate) fn alike<'a>(
+    nodes: impl IntoIterator<Item = &'a Node, IntoIter: Clone>,
     collection: &str,
 ) -> Result<(SharedCollectionDoc, Vec<String>), Failure> {
-    let began = Instant::now();
+    let (nodes, began) = (nodes.into_iter(), Instant::now());
     loop {
-        let held: Result<Vec<_>, _> = nodes.iter().map(|node| holds(node, collection)).collect();
+        let held: Result<Vec<_>, _> = nodes.clone().map(|node| holds(node, collection)).collect();
         let held = held?;
         let first = held.first().cloned().flatten();
         let differs = |held: &Option<SharedCollectionDoc>| {
             held.as_ref().map(|held| &held.root) != first.as_ref().map(|held| &held.root)
         };
-        let others = nodes.iter().zip(&held).filter(|(_, held)| differs(held));
+        let others = nodes.clone().zip(&held).filter(|(_, held)| differs(held));
         let others: Vec<String> =
             others.map(|(node, _)| format!("{} holds something else", node.name)).collect();
         if let Some(first) = first

@@ -15,6 +15,7 @@ use super::report::{Report, Unit};
 use super::{broken, consensus, within};
 use crate::api::dto::Document;
 use crate::api::dto::node::{InviteRequest, JoinDoc, JoinRequest, NewInviteDoc, StatusDoc};
+use crate::api::dto::shared::SharedCollectionDoc;
 use crate::cmd::Context;
 use crate::cmd::demo::fleet::{self, Node};
 use crate::cmd::demo::shared::{alike, caught_up, put, write};
@@ -184,16 +185,15 @@ fn returning(
         output.note(&format!("A node is gone for {} writes, and returns …", args.writes));
         let collection = format!("{COLLECTION}-{round}");
         put(&nodes[GONE], &collection, "begun", b"here")?;
-        let differ = alike(nodes, &collection)?.1;
-        if let Some(differs) = differ.into_iter().next() {
-            return Err(broken("nodes", differs));
-        }
+        settled(&*nodes, &collection)?;
         stage.processes.kill(&nodes[GONE])?;
         let number = round * args.writes;
         let of = |at: usize| value(args.bytes, number + at);
-        write(&[&nodes[0], &nodes[1]], &collection, args.writes, WRITERS, &of)?;
+        let writers = [&nodes[0], &nodes[1]];
+        write(&writers, &collection, args.writes, WRITERS, &of)?;
+        let wanted = settled(writers, &collection)?;
         fleet::restart(&stage.processes, &mut nodes[GONE])?;
-        let back = caught_up(&nodes[GONE], &nodes[0], &collection)?;
+        let back = caught_up(&nodes[GONE], &wanted)?;
         took.push(back.took);
         received.push(back.received as f64);
         sent.push(back.sent as f64);
@@ -202,6 +202,15 @@ fn returning(
     report.samples("return.received", Unit::Bytes, &received);
     report.samples("return.sent", Unit::Bytes, &sent);
     Ok(())
+}
+
+/// Waits until nodes hold the same of a collection, and tells what.
+fn settled<'a>(
+    nodes: impl IntoIterator<Item = &'a Node, IntoIter: Clone>,
+    collection: &str,
+) -> Result<SharedCollectionDoc, Failure> {
+    let (held, differ) = alike(nodes, collection)?;
+    differ.into_iter().next().map_or(Ok(held), |differs| Err(broken("nodes", differs)))
 }
 
 /// A value that no other is like.
