@@ -8,7 +8,6 @@ use super::proxy::{Proxy, Way};
 use super::voters::{Place, Voters};
 
 #[test]
-#[ignore = "does not hold yet: over a way that loses and reorders so much, views change without end"]
 fn voters_far_apart_over_a_lossy_way_commit_in_one_order() {
     far_apart(4, Duration::from_secs(15));
 }
