@@ -82,6 +82,11 @@ impl Client {
         self.committed = owed.into();
     }
 
+    /// The bundle that is to be signed.
+    pub(crate) fn signing_head(&self) -> Option<&BundleHead> {
+        self.signing.as_ref().map(|(head, _)| head)
+    }
+
     fn wants_to_rejoin(&self, nonce: u64) -> bool {
         let is = |update: &Update| *update == Update::Rejoin { nonce };
         self.queue.iter().any(|(_, update)| is(update))
@@ -141,7 +146,7 @@ impl<L: Ledger> Replica<L> {
             root,
         };
         self.client.signing = Some((head.clone(), updates));
-        self.outbox.emit_now(Effect::SignBundle(head));
+        self.ask_bundle(head);
     }
 
     pub(crate) fn on_bundle_signed(&mut self, signed: Signed<BundleHead>) {

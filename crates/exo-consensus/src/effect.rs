@@ -43,6 +43,9 @@ pub enum Input {
         /// The cosignature.
         signature: Vec<u8>,
     },
+    /// A piece of the log from this peer was asked for and refused by [`check`](crate::check()): somebody
+    /// else is asked.
+    FalsePiece(PeerId),
     /// All records up to this number are on the disk.
     Durable(u64),
     /// This node heard that a peer has news: say our status to it now, so that it tells what it has. As

@@ -204,12 +204,10 @@ impl<L: Ledger> Replica<L> {
         // Cosignatures are made again: on the same log they say the same.
         self.cosigned = self.stable.sequence;
         if let Some(leaving) = self.leaving.clone() {
-            let statement = Statement::ViewChange(leaving.change);
-            self.outbox.emit(Effect::Sign(Box::new(statement)));
+            self.ask_statement(Statement::ViewChange(leaving.change));
         }
         if let Some(entering) = self.entering.clone() {
-            let statement = Statement::NewView(entering.value);
-            self.outbox.emit(Effect::Sign(Box::new(statement)));
+            self.ask_statement(Statement::NewView(entering.value));
         }
         let places: Vec<Sequence> = self.slots.keys().copied().collect();
         for sequence in places {

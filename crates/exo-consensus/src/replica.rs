@@ -206,6 +206,7 @@ impl<L: Ledger> Replica<L> {
             Input::Signed(signed) => self.on_signed(*signed),
             Input::BundleSigned(signed) => self.on_bundle_signed(*signed),
             Input::Cosigned { size, root, signature } => self.on_cosigned(size, root, signature),
+            Input::FalsePiece(peer) => self.on_false_piece(peer),
             Input::Durable(number) => self.outbox.durable(number),
             Input::Poke(peer) => self.on_poke(peer),
         }

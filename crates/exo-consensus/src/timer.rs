@@ -6,6 +6,7 @@ use exo_types::limits::{VIEW_TIMEOUT_BATCHES, VIEW_TIMEOUT_DOUBLINGS_MAX};
 use exo_types::{Sequence, View};
 
 use crate::handle::again::Again;
+use crate::handle::sign_again::Asked;
 use crate::ledger::Ledger;
 use crate::replica::{Phase, Replica};
 
@@ -22,6 +23,8 @@ pub(crate) struct Timers {
     pub(crate) status_said: Duration,
     /// Since when something committed here is not certified.
     pub(crate) uncertified: Option<Duration>,
+    /// What was asked to be signed.
+    pub(crate) signatures: Asked,
     /// Where we stood when we asked for what is missing.
     pub(crate) fetched: Again<Stand>,
     /// Where we stood when our requests were said again, and how many there were.
@@ -72,6 +75,8 @@ impl<L: Ledger> Replica<L> {
             || self.stable.sequence != self.state.executed
             // Who has no seat waits for nothing that others could hurry.
             || (self.seat().is_some() && !self.votes())
+            // Somebody says that we are behind: others are to say whether they have more, too.
+            || self.transfer.deadline().is_some()
             || self.client.busy()
             || self.pending.len() > 0
             || self.slots.range(self.state.executed.next()..).next().is_some()

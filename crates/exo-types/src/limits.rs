@@ -360,8 +360,21 @@ pub const STATUS_ANSWER_MILLIS: u64 = 50;
 pub const AGAIN_MILLIS: u64 = 400;
 /// The longest such pause, milliseconds.
 pub const AGAIN_MILLIS_MAX: u64 = 8_000;
+/// How long a signature that this node is to make may take before it is asked for again, milliseconds; the
+/// wait doubles up to [`AGAIN_MILLIS_MAX`].
+pub const SIGN_AGAIN_MILLIS: u64 = 1_000;
 /// How long a peer may take to answer with a piece of its log before another is asked, milliseconds.
 pub const TRANSFER_TIMEOUT_MILLIS: u64 = 500;
+/// The longest such time, milliseconds: it is twice as long as the last piece took, and doubles while nobody
+/// answers.
+pub const TRANSFER_TIMEOUT_MILLIS_MAX: u64 = 4_000;
+/// Members without a vote that a replica remembers to have more of the log than it.
+pub const TRANSFER_CLAIMS_MAX: usize = 64;
+/// Bytes of the log that a node sends to one member within a second; what it asks for beyond that is not
+/// sent, and it asks again. The piece with which the bound is reached is sent whole.
+pub const SERVED_BYTES_PER_SECOND_MAX: u64 = 8 * 1024 * 1024;
+/// Members to whom a node sends its log within a second.
+pub const SERVED_PEERS_MAX: usize = 256;
 /// Length of one message of the commit protocol, bytes. The longest is a piece of the log: a batch of the
 /// shortest updates takes three times its counted length there.
 pub const CONSENSUS_MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -620,6 +633,8 @@ const _: () = assert!(BATCHES_IN_FLIGHT_MIN <= BATCHES_IN_FLIGHT_MAX);
 const _: () = assert!((BATCHES_IN_FLIGHT_MAX as u64) < PROPOSED_SEQUENCES_MAX);
 const _: () = assert!(2 * PROPOSED_SEQUENCES_MAX <= ACCEPTED_SEQUENCES_MAX);
 const _: () = assert!(ACCEPTED_SEQUENCES_MAX <= 32);
+const _: () = assert!(TRANSFER_TIMEOUT_MILLIS < TRANSFER_TIMEOUT_MILLIS_MAX);
+const _: () = assert!(TRANSFER_TIMEOUT_MILLIS_MAX <= AGAIN_MILLIS_MAX);
 const _: () = assert!(TRANSFER_BYTES_MAX + BATCH_BYTES_MAX < CONSENSUS_MESSAGE_BYTES_MAX);
 const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(CONSENSUS_MESSAGE_BYTES_MAX + LANE_FRAME_COST_BYTES <= LANE_INBOX_BYTES_MAX);

@@ -31,7 +31,7 @@ impl<L: Ledger> Replica<L> {
         self.cosigned = target;
         self.cosigning = Some(point);
         self.outbox.record(Record::Cosigned(point));
-        self.outbox.emit(Effect::Cosign { size: point.size, root: point.root });
+        self.ask_log(point);
     }
 
     pub(crate) fn on_cosigned(&mut self, size: u64, root: Root, signature: Vec<u8>) {

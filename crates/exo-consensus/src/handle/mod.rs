@@ -10,6 +10,7 @@ pub(crate) mod new_view;
 mod pre_prepare;
 mod prepare;
 mod request;
+pub(crate) mod sign_again;
 pub(crate) mod state_transfer;
 pub(crate) mod status;
 mod tick;

@@ -7,7 +7,6 @@ use exo_crypto::Signed;
 use crate::batch::Window;
 use crate::certificate::Certificate;
 use crate::check::{CheckedNewView, CheckedViewChange};
-use crate::effect::Effect;
 use crate::guard::{JournaledNewView, Record};
 use crate::ledger::Ledger;
 use crate::message::{Message, NewView, NewViewMessage, Statement, ViewChange, statement_digest};
@@ -52,7 +51,7 @@ impl<L: Ledger> Replica<L> {
         let entering = Box::new(Entering { value: value.clone(), view_changes, certificate });
         self.outbox.record(Record::NewView(Box::new(entering.journaled())));
         self.entering = Some(entering);
-        self.outbox.emit(Effect::Sign(Box::new(Statement::NewView(value))));
+        self.ask_statement(Statement::NewView(value));
     }
 
     pub(crate) fn on_new_view_signed(&mut self, value: &NewView, signed: Signed<Statement>) {

@@ -102,21 +102,15 @@ impl<L: Ledger> Replica<L> {
     }
 
     pub(crate) fn on_status(&mut self, from: PeerId, of: Status) {
-        let behind = of.epoch > self.state.epoch
-            || (of.epoch == self.state.epoch && of.stable > self.state.executed)
-            // It has a certificate of what we carried out ourselves: an epoch may turn on it.
-            || (of.epoch == self.state.epoch
-                && of.stable > self.stable.sequence
-                && self.timers.uncertified.is_some_and(|at| self.now > at + self.config.status_busy));
-        if behind {
-            self.fetch_log(from);
+        if self.is_ahead(of.epoch, of.stable) {
+            self.hear_of_more(from, of.epoch, of.stable);
         }
         if !self.answers.may_answer(&from, self.now) {
             return;
         }
         let tell = of.epoch < self.state.epoch
             || (of.epoch == self.state.epoch
-                && (of.stable < self.stable.sequence || of.view > self.view));
+                && (of.stable.min(of.executed) < self.stable.sequence || of.view > self.view));
         if tell {
             self.send(from, Message::Status(self.status()));
         }

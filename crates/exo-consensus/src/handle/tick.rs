@@ -14,7 +14,8 @@ impl<L: Ledger> Replica<L> {
             self.say_status();
             self.ask_again();
         }
-        self.fetch_log_of_anybody();
+        self.sign_again();
+        self.fetch_log();
     }
 
     /// Asks everybody for what is missing and says our own requests again: ever more rarely while nothing

@@ -7,7 +7,6 @@ use exo_types::{Sequence, View};
 
 use crate::certificate::Certificate;
 use crate::check::CheckedViewChange;
-use crate::effect::Effect;
 use crate::guard::{Leaving, Record};
 use crate::ledger::Ledger;
 use crate::message::{Claim, Message, Statement, ViewChange, ViewChangeMessage};
@@ -41,7 +40,7 @@ impl<L: Ledger> Replica<L> {
         let leaving = Box::new(Leaving { change: change.clone(), certificate });
         self.outbox.record(Record::ViewChange(leaving.clone()));
         self.leaving = Some(leaving);
-        self.outbox.emit(Effect::Sign(Box::new(Statement::ViewChange(change))));
+        self.ask_statement(Statement::ViewChange(change));
     }
 
     fn view_change(&self) -> ViewChange {
@@ -74,6 +73,9 @@ impl<L: Ledger> Replica<L> {
 
     /// What we asked to have signed is signed, and durable since before that.
     pub(crate) fn on_signed(&mut self, signed: Signed<Statement>) {
+        if self.is_signed(&signed) {
+            return;
+        }
         let Ok(statement) = signed.claimed() else { return };
         match statement {
             Statement::ViewChange(change) => self.on_view_change_signed(change, signed),

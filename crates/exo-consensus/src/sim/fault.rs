@@ -33,6 +33,7 @@ pub(crate) struct Weather {
     wipes: bool,
     pub(crate) changes: bool,
     slow_disks: bool,
+    unsigned_in_thousand: u64,
 }
 
 impl Weather {
@@ -55,6 +56,7 @@ impl Weather {
             wipes: rng.chance(250),
             changes: rng.chance(250),
             slow_disks: rng.chance(300),
+            unsigned_in_thousand: if rng.chance(300) { rng.between(0, 150) } else { 0 },
         }
     }
 
@@ -63,6 +65,7 @@ impl Weather {
         self.lost_in_thousand = 0;
         self.twice_in_thousand = 0;
         self.slow_in_thousand = 0;
+        self.unsigned_in_thousand = 0;
         self.delay_micros = (self.delay_micros.0, self.delay_micros.0 + 2_000);
         self.cut.clear();
     }
@@ -82,6 +85,11 @@ impl Weather {
         } else {
             1 + usize::from(rng.chance(self.twice_in_thousand))
         }
+    }
+
+    /// Whether a signature that was asked for is not made.
+    pub(crate) fn unsigned(&self, rng: &mut Rng) -> bool {
+        rng.chance(self.unsigned_in_thousand)
     }
 
     pub(crate) fn delay(&self, rng: &mut Rng) -> Duration {

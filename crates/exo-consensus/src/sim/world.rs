@@ -238,6 +238,11 @@ impl World {
             let line = format!("{message:?}");
             self.trace(host, "hears", || format!("{} {}", from.short(), shorten(&line)));
         }
+        if let Message::LogPiece(piece) = &message
+            && !self.hosts[host].core.as_ref().is_some_and(|c| c.expects_piece(&from, piece.from))
+        {
+            return Ok(());
+        }
         match check::<Tree>(from, message, &directory, &Tags) {
             Ok(checked) => {
                 self.stats.pieces += u64::from(piece);
@@ -249,6 +254,9 @@ impl World {
                 // A request of who has no vote any more is the one thing that may be refused.
                 if honest && !request && matches!(refused, Refused::False { .. }) {
                     return Err(Violation(format!("an honest message is refused: {refused}")));
+                }
+                if piece && matches!(refused, Refused::False { .. }) {
+                    return self.input(host, Input::FalsePiece(from));
                 }
                 Ok(())
             }
@@ -348,7 +356,11 @@ impl World {
     }
 
     /// What the node's driver answers, a little later.
+    /// Answers with a signature, unless the host fails to make it.
     fn answer(&mut self, host: usize, life: u32, input: Input) {
+        if self.weather.unsigned(&mut self.rng) {
+            return;
+        }
         let wait = self.rng.micros(20, 400);
         self.after(wait, Happening::Answered { host, life, input });
     }

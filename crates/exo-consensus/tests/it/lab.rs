@@ -21,6 +21,8 @@ pub(crate) struct Node {
     base: usize,
     /// Whether the disk reports what it writes.
     pub(crate) durable: bool,
+    /// Whether it makes the signatures that it is asked for.
+    pub(crate) signs: bool,
     /// What left, in order.
     pub(crate) sent: Vec<Message>,
     pub(crate) done: Vec<u64>,
@@ -38,6 +40,8 @@ pub(crate) struct Lab {
     /// Crash this node when it has done so many effects.
     pub(crate) crash_after: Option<(usize, usize)>,
     pub(crate) effects: Vec<usize>,
+    /// Signatures that were asked for and not made, of each node.
+    pub(crate) unsigned: Vec<usize>,
     tickets: u64,
 }
 
@@ -63,6 +67,7 @@ impl Lab {
             genesis,
             crash_after: None,
             effects: vec![0; n + 1],
+            unsigned: vec![0; n + 1],
             tickets: 0,
         };
         for i in 0..n {
@@ -79,6 +84,7 @@ impl Lab {
             journal: Vec::new(),
             base: 0,
             durable: true,
+            signs: true,
             sent: Vec::new(),
             done: Vec::new(),
             declined: Vec::new(),
@@ -190,6 +196,10 @@ impl Lab {
         if let Some(number) = written.filter(|_| self.nodes[n].durable) {
             self.input(n, Input::Durable(number));
         }
+        if !self.nodes[n].signs {
+            self.unsigned[n] += answers.len();
+            return;
+        }
         for answer in answers {
             self.input(n, answer);
         }
@@ -227,10 +237,14 @@ impl Lab {
 
     /// Gives a node a message at once.
     pub(crate) fn give(&mut self, from: usize, to: usize, message: Message) {
-        if self.nodes[to].core.is_some()
-            && let Ok(checked) = self.checked(from, to, message)
-        {
-            self.input(to, Input::Received(Box::new(checked)));
+        if self.nodes[to].core.is_none() {
+            return;
+        }
+        let piece = matches!(message, Message::LogPiece(_));
+        match self.checked(from, to, message) {
+            Ok(checked) => self.input(to, Input::Received(Box::new(checked))),
+            Err(Refused::False { from, .. }) if piece => self.input(to, Input::FalsePiece(from)),
+            Err(_) => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! Replicas from outside: bugs that others shipped, restarts at every effect, frozen encodings, seeds.
 
+mod fetching;
 mod frozen;
 mod lab;
 mod model;
@@ -12,3 +13,4 @@ mod shipped_crashes;
 mod shipped_membership;
 mod shipped_views;
 mod signatures;
+mod unsigned;

@@ -108,16 +108,33 @@ mod forged_state {
         for forge in forgeries {
             let mut forged = piece.clone();
             forge(&mut forged);
-            lab.give(1, 3, Message::LogPiece(Box::new(forged)));
+            let from = asked_by_three(&mut lab);
+            lab.give(from, 3, Message::LogPiece(Box::new(forged)));
             assert_eq!(lab.core(3).point(), before);
         }
         let mut part = piece.clone();
         part.batches.pop();
-        lab.give(1, 3, Message::LogPiece(Box::new(part)));
+        let from = asked_by_three(&mut lab);
+        lab.give(from, 3, Message::LogPiece(Box::new(part)));
         assert_eq!(lab.core(3).point(), before, "the proof is for all of them");
-        lab.give(1, 3, Message::LogPiece(Box::new(piece)));
+        let from = asked_by_three(&mut lab);
+        lab.give(from, 3, Message::LogPiece(Box::new(piece)));
         assert_eq!(lab.core(3).point(), lab.core(1).point());
     }
+}
+
+/// A replica from which replica 3 expects a piece of the log.
+fn asked_by_three(lab: &mut Lab) -> usize {
+    for _ in 0..30 {
+        if let Some(from) = (0..3).find(|n| lab.core(3).expects_piece(&id(*n), 0)) {
+            return from;
+        }
+        lab.pass(1_000, |_, to, m| {
+            let piece = matches!(m, Message::LogPiece(_));
+            !piece && (to != 3 || matches!(m, Message::Status(_)))
+        });
+    }
+    panic!("it asks nobody")
 }
 
 /// Replica 3 misses two batches; the piece that replica 1 would send it.
