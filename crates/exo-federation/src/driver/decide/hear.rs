@@ -31,6 +31,10 @@ impl Shared {
         if !is_long(&message.body) {
             return self.take(from, message);
         }
+        // Nobody makes us decode or check a piece of the log that we did not ask for.
+        if is_piece(&message.body) && !self.expects_piece_of(&from) {
+            return refused("unasked");
+        }
         let Ok(ours) = Arc::clone(&of.0).acquire_owned().await else { return };
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
@@ -46,9 +50,15 @@ impl Shared {
 
     /// Checks a message and gives it to the replica.
     fn take(&self, from: PeerId, message: LaneMessage) {
+        let piece = is_piece(&message.body);
         let decoded = Message::from_wire(&message.body);
         drop(message);
-        let Ok(decoded) = decoded else { return refused("malformed") };
+        let Ok(decoded) = decoded else {
+            if piece {
+                self.input(Input::FalsePiece(from));
+            }
+            return refused("malformed");
+        };
         let directory = self.directory();
         if directory.voters.seat(&from).is_none() && !is_anybodys(&decoded) {
             return refused("no-vote");
@@ -57,6 +67,12 @@ impl Shared {
         if matches!(&decoded, Message::Cosignature(of) if self.has_certified(of.point.sequence)) {
             return;
         }
+        // While it was decoded another may have come.
+        if let Message::LogPiece(of) = &decoded
+            && !self.expects_piece(&from, of.from)
+        {
+            return refused("unasked");
+        }
         match check::<LogTree>(from, decoded, &directory, &self.keys) {
             Ok(checked) => self.input(Input::Received(Box::new(checked))),
             Err(Refused::Epoch(_)) => refused("epoch"),
@@ -64,12 +80,23 @@ impl Shared {
             Err(error @ Refused::False { .. }) => {
                 tracing::warn!(peer = from.short(), %error, "a message does not hold");
                 refused("false");
+                if piece {
+                    self.input(Input::FalsePiece(from));
+                }
             }
         }
     }
 }
 
 impl Shared {
+    fn expects_piece_of(&self, peer: &PeerId) -> bool {
+        self.lock().decisions.replica().expects_piece_of(peer)
+    }
+
+    fn expects_piece(&self, peer: &PeerId, from: u64) -> bool {
+        self.lock().decisions.replica().expects_piece(peer, from)
+    }
+
     fn has_certified(&self, sequence: Sequence) -> bool {
         sequence.0 <= self.certified.load(Ordering::Relaxed)
     }
@@ -78,6 +105,10 @@ impl Shared {
 /// What members without a vote say, too: who follows the log, and who passes it on.
 fn is_anybodys(message: &Message) -> bool {
     matches!(message, Message::Status(_) | Message::FetchLog(_) | Message::LogPiece(_))
+}
+
+fn is_piece(body: &[u8]) -> bool {
+    body.first() == Some(&LOG_PIECE)
 }
 
 /// Whether checking takes longer than a reader should: many signatures, or a long hash.
@@ -93,4 +124,6 @@ fn refused(cause: &'static str) {
 const LONG_BYTES: usize = 64 * 1024;
 /// VIEW-CHANGE, NEW-VIEW and LOG-PIECE by their numbers (docs/protocol/consensus.md): they carry
 /// certificates.
-const LONG_KINDS: [u8; 3] = [5, 6, 11];
+const LONG_KINDS: [u8; 3] = [5, 6, LOG_PIECE];
+/// LOG-PIECE by its number.
+const LOG_PIECE: u8 = 11;

@@ -24,6 +24,7 @@ mod metric;
 mod node;
 mod outcomes;
 mod outputs;
+mod serve;
 mod show;
 mod signer;
 mod start;
@@ -92,6 +93,7 @@ pub(crate) struct Shared {
     events: broadcast::Sender<Arc<Decided>>,
     checks: Arc<Semaphore>,
     serves: Arc<Semaphore>,
+    served: Arc<serve::Served>,
     /// The replica wants its tick earlier than it is set for.
     earlier: Notify,
     /// Voters of epochs that are over, as far as somebody asked for them.
@@ -191,6 +193,7 @@ impl Host {
             events: broadcast::Sender::new(DECISIONS_WATCHED_MAX),
             checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE_MAX)),
             serves: Arc::new(Semaphore::new(SERVES_AT_ONCE_MAX)),
+            served: Arc::default(),
             earlier: Notify::new(),
             former: Mutex::default(),
             #[cfg(feature = "liar")]

@@ -3,9 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use exo_consensus::{
-    Certificate, Decline, Directory, Effect, FetchLog, Message, Update, log_piece,
-};
+use exo_consensus::{Certificate, Decline, Directory, Effect, Message, Update};
 use exo_node::decide::{Decided, Output};
 use exo_types::{PeerId, Wire};
 
@@ -128,20 +126,6 @@ impl Shared {
             // Who proposed it may have gone; it stands in the log.
             let _ = to.send(Settled::Certified(decided));
         }
-    }
-
-    /// Reads the log for who asks, where not too many are read for at once: it asks again.
-    fn serve(&self, to: PeerId, asked: FetchLog, certificate: Option<Arc<Certificate>>) {
-        let Ok(permit) = Arc::clone(&self.serves).try_acquire_owned() else { return };
-        let (archive, lanes) = (self.archive.clone(), Arc::clone(&self.lanes));
-        self.runtime.spawn_blocking(move || {
-            let piece = log_piece(&archive, asked, certificate);
-            let frame = piece.and_then(|piece| frame(&Message::LogPiece(Box::new(piece))));
-            if let Some(frame) = frame {
-                lanes.send(&to, &frame);
-            }
-            drop(permit);
-        });
     }
 }
 
