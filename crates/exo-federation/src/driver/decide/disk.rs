@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use exo_consensus::{Input, Record};
 
-use super::Shared;
+use super::{EndsWith, Shared};
 use crate::driver::journal::{Journal, JournalError};
 
 /// What waits to be written, in order. It is bounded by what the replica has under way.
@@ -84,6 +84,7 @@ pub(super) fn spawn(shared: &Arc<Shared>, journal: Journal) -> std::io::Result<J
 }
 
 fn run(shared: &Shared, mut journal: Journal) {
+    let _ends = EndsWith(shared);
     while let Some(work) = shared.disk.take() {
         let began = Instant::now();
         match write(&mut journal, work) {

@@ -321,11 +321,35 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(|poisoned| {
+            let mut inner = poisoned.into_inner();
+            // What was left half made must not be said or decided on.
+            if inner.halted.is_none() {
+                self.halt(&mut inner, PANICKED.to_owned());
+            }
+            inner
+        })
     }
 
     fn directory(&self) -> Arc<Directory> {
         Arc::clone(&self.directory.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Why a replica does nothing any more whose step, or whose thread, did not come to its end.
+const PANICKED: &str = "a step of the replica panicked: its state is not to be trusted any more";
+
+/// Halts the replica when its thread panics: without it nothing would be kept or signed any more.
+struct EndsWith<'a>(&'a Shared);
+
+impl Drop for EndsWith<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut inner = self.0.lock();
+            if inner.halted.is_none() {
+                self.0.halt(&mut inner, PANICKED.to_owned());
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use exo_crypto::{CosignerKey, CosignerKeypair, PostQuantumKeypair, Signed};
 use exo_log::{CheckpointSigner, Origin};
 use exo_types::{FederationId, PeerId};
 
-use super::Shared;
+use super::{EndsWith, Shared};
 
 /// This node's cosigner keys: the one in use, and one that is to follow it.
 pub(crate) type Cosigners = Arc<RwLock<Vec<Arc<CosignerKeypair>>>>;
@@ -124,6 +124,7 @@ impl Signer {
 pub(super) fn spawn(shared: &Arc<Shared>) -> std::io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
     let run = move || {
+        let _ends = EndsWith(&shared);
         while let Some(job) = shared.signer.take() {
             match shared.signer.answer(job) {
                 Ok(input) => shared.input(input),

@@ -314,12 +314,10 @@ impl Keeper {
 
     /// Does nothing any more: what is said could not be kept.
     pub(super) fn halt(&self, cause: String) {
-        tracing::error!(%cause, "this node shares nothing any more");
-        metrics::gauge!("exo_shared_halted").set(1.0);
         let mut inner = self.lock();
-        inner.halted = Some(cause);
-        inner.tickets.clear();
-        inner.lanes.clear();
+        if inner.halted.is_none() {
+            halt(&mut inner, cause);
+        }
     }
 
     /// Does something under the lock: at once where it is free, on a thread that may wait otherwise.
@@ -347,7 +345,7 @@ impl Keeper {
     {
         let mut inner = match self.inner.try_lock() {
             Ok(inner) => inner,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::Poisoned(poisoned)) => self.panicked(poisoned),
             Err(TryLockError::WouldBlock) => return Err(act),
         };
         Ok(self.working(&inner).map(|()| act(self, &mut inner)))
@@ -361,9 +359,28 @@ impl Keeper {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A step panicked: what it left half made is not shared any more.
+    fn panicked<'a>(&self, poisoned: PoisonError<MutexGuard<'a, Inner>>) -> MutexGuard<'a, Inner> {
+        let mut inner = poisoned.into_inner();
+        if inner.halted.is_none() {
+            let cause =
+                "a step of the shared collections panicked: their state is not to be trusted";
+            halt(&mut inner, cause.to_owned());
+        }
+        inner
     }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| self.panicked(poisoned))
+    }
+}
+
+fn halt(inner: &mut Inner, cause: String) {
+    tracing::error!(%cause, "this node shares nothing any more");
+    metrics::gauge!("exo_shared_halted").set(1.0);
+    inner.halted = Some(cause);
+    inner.tickets.clear();
+    inner.lanes.clear();
 }
 
 fn stopped() -> FederationError {
