@@ -324,7 +324,7 @@ impl Shared {
             }
         }
         match failed {
-            Some(error) => Err(FederationError::new(ErrorCode::DataCorrupt, error)),
+            Some(error) => Err(unreadable(&error)),
             None => Ok(()),
         }
     }

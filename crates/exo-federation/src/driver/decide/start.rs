@@ -6,6 +6,7 @@
 //! journal, it is taken for lost, and so is that of a member that joins again by a ticket. (A crash between
 //! the two costs an epoch, as long as no more voters crash there than may be faulty.)
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -74,7 +75,7 @@ impl Ready {
         }
         let mut start = first_start(place);
         if !opened.records.is_empty() {
-            match Self::recover(place, opened, clock) {
+            match Self::recover(place, opened, clock)? {
                 Ok(ready) => return Ok(ready),
                 Err(Lost { part, cause }) => {
                     tracing::error!(%cause, "the journal of decisions is lost: this node rejoins");
@@ -105,7 +106,13 @@ impl Ready {
         self.decisions.rights()
     }
 
-    fn recover(place: &Place, mut opened: Opened, clock: Clock) -> Result<Self, Lost> {
+    /// # Errors
+    /// The log cannot be read now, which says nothing of what is in it: nothing is put aside.
+    fn recover(
+        place: &Place,
+        mut opened: Opened,
+        clock: Clock,
+    ) -> Result<Result<Self, Lost>, FederationError> {
         let mut outcomes = Outcomes::default();
         let mut failed = None;
         let records = std::mem::take(&mut opened.records);
@@ -122,17 +129,18 @@ impl Ready {
         );
         let lost = |part, cause: String| Lost { part, cause };
         if let Some(error) = failed {
-            return Err(lost(Part::Log, error));
+            return damage(error).map(|cause| Err(lost(Part::Log, cause)));
         }
-        let (decisions, outputs) = recovered.map_err(|error| match error {
+        let recovered = recovered.map_err(|error| match error {
             RecoverError::LogShort { .. } | RecoverError::LogDiffers => {
                 lost(Part::Log, error.to_string())
             }
             RecoverError::Begin(_) | RecoverError::Journal(_) => {
                 lost(Part::Journal, error.to_string())
             }
-        })?;
-        Ok(Self::of(place, decisions, outputs, opened, outcomes))
+        });
+        let ready = |(decisions, outputs)| Self::of(place, decisions, outputs, opened, outcomes);
+        Ok(recovered.map(ready))
     }
 
     fn of(
@@ -159,12 +167,12 @@ pub(super) struct Walk<'a> {
     archive: &'a Archive,
     batches: std::vec::IntoIter<(u64, LoggedBatch)>,
     next: u64,
-    failed: &'a mut Option<String>,
+    failed: &'a mut Option<io::Error>,
 }
 
 impl<'a> Walk<'a> {
     /// Begins; where the log cannot be read the walk ends and `failed` says why.
-    pub(super) fn new(archive: &'a Archive, failed: &'a mut Option<String>) -> Self {
+    pub(super) fn new(archive: &'a Archive, failed: &'a mut Option<io::Error>) -> Self {
         Self { archive, batches: Vec::new().into_iter(), next: 0, failed }
     }
 }
@@ -177,7 +185,7 @@ impl Iterator for Walk<'_> {
             match self.archive.batches(self.next, TRANSFER_BATCHES_MAX) {
                 Ok(batches) => self.batches = batches.into_iter(),
                 Err(error) => {
-                    *self.failed = Some(error.to_string());
+                    *self.failed = Some(error);
                     return None;
                 }
             }
@@ -212,11 +220,23 @@ fn walked(place: &Place, archive: &Archive) -> Result<Option<Charter>, Federatio
     for (first, batch) in Walk::new(archive, &mut failed) {
         charter.carry_out(first, &batch);
     }
-    // As far as it can be read: the rest is fetched again.
-    if let Some(cause) = failed {
+    // What is damaged counts as far as it can be read: the rest is fetched again.
+    if let Some(cause) = failed.map(damage).transpose()? {
         tracing::error!(%cause, "the log of decisions cannot be read to its end");
     }
     Ok(Some(charter))
+}
+
+/// What is damaged of the log, by the error with which it was read; any other error may be over the next
+/// time, and must not make this node throw away what it has said and what is decided.
+fn damage(error: io::Error) -> Result<String, FederationError> {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Ok(error.to_string()),
+        _ => Err(FederationError::new(
+            ErrorCode::Io,
+            format!("the log of decisions cannot be read: {error}"),
+        )),
+    }
 }
 
 fn first_start(place: &Place) -> Start {
