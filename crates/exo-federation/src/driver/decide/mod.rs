@@ -28,6 +28,8 @@ mod serve;
 mod show;
 mod signer;
 mod start;
+#[cfg(test)]
+mod tests;
 mod tickets;
 
 use std::collections::{BTreeMap, VecDeque};
