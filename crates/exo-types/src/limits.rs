@@ -404,8 +404,10 @@ pub const CHECKS_AT_ONCE_MAX: usize = 2;
 pub const SERVES_AT_ONCE_MAX: usize = 8;
 /// Certified decisions that a watcher may be behind; then it is told that it missed some.
 pub const DECISIONS_WATCHED_MAX: usize = 1024;
-/// Outcomes of decisions that a node keeps in memory; older ones are found out again from the log.
+/// Outcomes of decisions that a node keeps in memory; older ones are in a file.
 pub const OUTCOMES_KEPT_MAX: usize = 1024 * 1024;
+/// Outcomes that are written to that file at once.
+pub const OUTCOMES_SPILLED_AT_ONCE: usize = 4 * 1024;
 /// Epochs that are over whose voters a node keeps in memory once somebody asked for them.
 pub const FORMER_EPOCHS_KEPT_MAX: usize = 16;
 /// Batches that must be committed between two rejoinings of one member.

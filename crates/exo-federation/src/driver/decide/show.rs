@@ -96,7 +96,7 @@ impl Shared {
 
     /// One decision, with its entry.
     pub(crate) fn decision(&self, index: u64) -> Result<DecisionView, FederationError> {
-        let found = self.batch_of(index)?;
+        let found = if index < self.known_size() { self.batch_of(index)? } else { None };
         let (first, batch) = found.ok_or_else(|| none_at(index))?;
         let at = usize::try_from(index - first).unwrap_or(usize::MAX);
         let logged = batch.updates.get(at).ok_or_else(|| none_at(index))?;
@@ -113,7 +113,7 @@ impl Shared {
         newest_first: bool,
     ) -> Result<DecisionPage, FederationError> {
         let max = max.clamp(1, DECISIONS_PER_PAGE_MAX);
-        let (size, certified) = (self.archive.size(), self.certified_size());
+        let (size, certified) = (self.known_size(), self.certified_size());
         let mut decisions = Vec::new();
         let mut next =
             if newest_first { size.checked_sub(1).map(|last| last.min(from)) } else { Some(from) };
@@ -167,7 +167,7 @@ impl Shared {
     /// The policy by which proofs of an epoch are checked; of the one whose voters cosigned last where
     /// none is named.
     pub(crate) fn policy(&self, epoch: Option<Epoch>) -> Result<Policy, FederationError> {
-        let epoch = epoch.unwrap_or_else(|| match self.archive.latest() {
+        let epoch = epoch.unwrap_or_else(|| match self.archive.covered() {
             Some(certificate) => certificate.epoch(),
             None => self.directory().epoch,
         });
@@ -179,7 +179,7 @@ impl Shared {
 
     /// The newest certified head of the log, as a signed note (c2sp.org/tlog-checkpoint).
     pub(crate) fn checkpoint(&self) -> Result<Vec<u8>, FederationError> {
-        let certificate = self.archive.latest().ok_or_else(|| {
+        let certificate = self.archive.covered().ok_or_else(|| {
             FederationError::new(ErrorCode::NotCertified, "nothing is certified yet")
         })?;
         let voters = self.voters_of(certificate.epoch())?;
@@ -209,11 +209,13 @@ impl Shared {
         batch: &LoggedBatch,
         certified: u64,
     ) -> Result<DecisionView, FederationError> {
-        let known = self.lock().outcomes.of(index);
-        let of = match known {
-            Some(of) => of,
-            None => self.outcome_of(index)?,
-        };
+        let kept = self.lock().outcomes.of(index);
+        let of = kept.read(index).map_err(|error| {
+            FederationError::new(
+                ErrorCode::Io,
+                format!("what became of decision {index} cannot be read: {error}"),
+            )
+        })?;
         Ok(DecisionView {
             index,
             sequence: batch.seal.sequence,
@@ -234,8 +236,14 @@ impl Shared {
         Ok(found.into_iter().next().filter(|(first, _)| *first <= index))
     }
 
+    /// Leaves of the log of which it is known what became of them: a replica that lost its journal goes
+    /// through its log again.
+    fn known_size(&self) -> u64 {
+        self.archive.size().min(self.lock().decisions.replica().point().size)
+    }
+
     fn certified_size(&self) -> u64 {
-        self.archive.latest().map_or(0, |certificate| certificate.size)
+        self.archive.covered().map_or(0, |certificate| certificate.size)
     }
 
     /// The certificate on which an entry's proof stands: of the epoch in which it was committed the last
@@ -252,7 +260,7 @@ impl Shared {
     }
 
     fn certificate_over(&self, index: u64) -> Result<Arc<Certificate>, FederationError> {
-        let latest = self.archive.latest().filter(|certificate| index < certificate.size);
+        let latest = self.archive.covered().filter(|certificate| index < certificate.size);
         latest.ok_or_else(|| match index < self.archive.size() {
             true => FederationError::new(
                 ErrorCode::NotCertified,
@@ -277,7 +285,7 @@ impl Shared {
             return Ok(Arc::clone(voters));
         }
         let mut found = None;
-        self.replay(|charter, _| {
+        self.replay(|charter| {
             if charter.term() == epoch {
                 found = Some(Arc::clone(charter.seats()));
             }
@@ -294,32 +302,19 @@ impl Shared {
         Ok(voters)
     }
 
-    /// The outcome of an entry that is not kept, from the whole log before it.
-    fn outcome_of(&self, index: u64) -> Result<Outcome, FederationError> {
-        let mut found = None;
-        self.replay(|_, decided| {
-            found = decided.get(&index).copied().or(found);
-            found.is_some()
-        })?;
-        found.ok_or_else(|| none_at(index))
-    }
-
-    /// Goes through the whole log; `look` sees the charter after each batch, and what came of that
-    /// batch, and says whether it has seen enough.
-    fn replay(
-        &self,
-        mut look: impl FnMut(&Charter, BTreeMap<u64, Outcome>) -> bool,
-    ) -> Result<(), FederationError> {
+    /// Goes through the whole log; `look` sees the charter after each batch, and says whether it has seen
+    /// enough.
+    fn replay(&self, mut look: impl FnMut(&Charter) -> bool) -> Result<(), FederationError> {
         let mut charter = Charter::new(&self.constitution).map_err(|error| {
             FederationError::new(ErrorCode::Internal, format!("the constitution: {error}"))
         })?;
-        if look(&charter, BTreeMap::new()) {
+        if look(&charter) {
             return Ok(());
         }
         let mut failed = None;
         for (first, batch) in Walk::new(&self.archive, &mut failed) {
-            let decided = charter.carry_out(first, &batch);
-            if look(&charter, decided.iter().map(|of| (of.index, of.outcome)).collect()) {
+            charter.carry_out(first, &batch);
+            if look(&charter) {
                 return Ok(());
             }
         }

@@ -93,7 +93,8 @@ impl Ready {
             .map_err(|error| FederationError::new(ErrorCode::DataCorrupt, error.to_string()))?;
         let outputs = decisions.step(clock.now().mono, Input::Tick);
         let known = walked(place, &opened.archive)?;
-        Ok(Self { known, ..Self::of(place, decisions, outputs, opened, Outcomes::default()) })
+        let outcomes = Outcomes::beside(&place.dir);
+        Ok(Self { known, ..Self::of(place, decisions, outputs, opened, outcomes) })
     }
 
     /// The roster that the log gives.
@@ -113,7 +114,7 @@ impl Ready {
         mut opened: Opened,
         clock: Clock,
     ) -> Result<Result<Self, Lost>, FederationError> {
-        let mut outcomes = Outcomes::default();
+        let mut outcomes = Outcomes::beside(&place.dir);
         let mut failed = None;
         let records = std::mem::take(&mut opened.records);
         let log = Walk::new(&opened.archive, &mut failed);
@@ -262,4 +263,18 @@ fn refused(error: &JournalError) -> FederationError {
         _ => ErrorCode::Io,
     };
     FederationError::new(code, format!("the log of decisions: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_as_it_was_written_counts_as_damage() {
+        let of = |kind| damage(io::Error::new(kind, "so it is"));
+        assert!(of(io::ErrorKind::InvalidData).is_ok());
+        for kind in [io::ErrorKind::Other, io::ErrorKind::TimedOut, io::ErrorKind::NotFound] {
+            assert_eq!(of(kind).expect_err("may be over").code, ErrorCode::Io);
+        }
+    }
 }

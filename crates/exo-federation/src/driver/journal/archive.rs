@@ -44,6 +44,8 @@ struct State {
     edge: Edge,
     ends: EndsIndex,
     latest: Option<Arc<Certificate>>,
+    /// The newest one of which the whole log is here.
+    covered: Option<Arc<Certificate>>,
 }
 
 /// What the journal says of the log at its beginning.
@@ -63,7 +65,14 @@ impl Archive {
         self.state().index.size()
     }
 
-    /// The newest certificate. It may be ahead of the log while that is fetched from others.
+    /// The newest certificate of which the whole log is here. (One that is ahead of the log, while that is
+    /// fetched from others, says nothing of it yet: no entry has a path to its root.)
+    pub(crate) fn covered(&self) -> Option<Arc<Certificate>> {
+        self.state().covered.clone()
+    }
+
+    /// The newest certificate, which may be ahead of the log.
+    #[cfg(test)]
     pub(crate) fn latest(&self) -> Option<Arc<Certificate>> {
         self.state().latest.clone()
     }
@@ -281,7 +290,8 @@ impl Archive {
         let certified = certified.filter(|(size, _)| *size > known.size);
         let index = batches.walk(certified.map_or(known.size, |(size, _)| size))?;
         let lost = batches.damaged(index.end(), "a batch is lost that was on the disk");
-        let state = State { index, edge: Edge::default(), ends: ends_index, latest };
+        let edge = Edge::default();
+        let state = State { index, edge, ends: ends_index, latest, covered: None };
         let tiles = TileFiles::new(dir, disk.clone());
         let state = RwLock::new(state);
         let shared = Shared { batches, ends, tiles, state, writing_tiles: Mutex::new(()) };
@@ -307,6 +317,7 @@ impl Archive {
         let mut state = self.state_mut();
         state.index = index;
         state.edge = edge;
+        state.cover();
         Ok(true)
     }
 
@@ -379,9 +390,11 @@ impl Archive {
         self.shared.batches.push(&mut state.index, batch, body)?;
         match batch.leaf_hashes() {
             // Of a batch that was just carried out they are known.
-            [] => self.grow(&mut state.edge, batch.leaves().map(|leaf| leaf_hash(&leaf))),
-            known => self.grow(&mut state.edge, known.iter().map(|hash| TreeHash::new(hash.0))),
+            [] => self.grow(&mut state.edge, batch.leaves().map(|leaf| leaf_hash(&leaf)))?,
+            known => self.grow(&mut state.edge, known.iter().map(|hash| TreeHash::new(hash.0)))?,
         }
+        state.cover();
+        Ok(())
     }
 
     /// Takes note of a certificate.
@@ -409,8 +422,8 @@ impl Archive {
         self.shared.batches.sync()?;
         self.shared.ends.sync()?;
         // One that is ahead of the log would say that more is on the disk than is.
-        if let Some(latest) = self.latest().filter(|latest| latest.size <= self.size()) {
-            write_latest(disk, dir, &latest)?;
+        if let Some(covered) = self.covered() {
+            write_latest(disk, dir, &covered)?;
             disk.sync_dir(dir)?;
         }
         Ok(self.state().ends.end())
@@ -435,6 +448,21 @@ impl State {
     fn newest(&mut self, certificate: &Arc<Certificate>) {
         if self.latest.as_ref().is_none_or(|latest| latest.size < certificate.size) {
             self.latest = Some(Arc::clone(certificate));
+        }
+        self.covers(certificate);
+    }
+
+    /// The log grew: it may have come to the newest certificate.
+    fn cover(&mut self) {
+        if let Some(latest) = self.latest.clone() {
+            self.covers(&latest);
+        }
+    }
+
+    fn covers(&mut self, certificate: &Arc<Certificate>) {
+        let newer = self.covered.as_ref().is_none_or(|of| of.size < certificate.size);
+        if newer && certificate.size <= self.index.size() {
+            self.covered = Some(Arc::clone(certificate));
         }
     }
 }
