@@ -5,7 +5,6 @@
 //! afterwards and the next reconciliation has another key.
 
 use exo_crypto::Label;
-use siphasher::sip::SipHasher13;
 
 use crate::hash::digest;
 
@@ -35,7 +34,18 @@ impl SyncKey {
 
     /// The short id of an item.
     pub fn short(&self, id: &[u8; 32]) -> u64 {
-        SipHasher13::new_with_key(&self.sip).hash(id)
+        short(self.start(), id)
+    }
+
+    /// The state from which every hash under this key begins.
+    fn start(&self) -> [u64; 4] {
+        let [k0, k1] = words(&self.sip);
+        [
+            k0 ^ 0x736f_6d65_7073_6575,
+            k1 ^ 0x646f_7261_6e64_6f6d,
+            k0 ^ 0x6c79_6765_6e65_7261,
+            k1 ^ 0x7465_6462_7974_6573,
+        ]
     }
 
     /// The fingerprint of a range: keyed BLAKE3 over its sorted short ids, 16 bytes. Not a sum or an
@@ -80,7 +90,8 @@ pub struct ShortSet {
 impl ShortSet {
     /// Makes the short ids of items.
     pub fn new<'a>(key: SyncKey, ids: impl Iterator<Item = &'a [u8; 32]>) -> Self {
-        Self { shorts: ids.map(|id| key.short(id)).collect(), key }
+        let start = key.start();
+        Self { shorts: ids.map(|id| short(start, id)).collect(), key }
     }
 
     /// The sketch from which the other end estimates how much differs.
@@ -93,6 +104,52 @@ impl ShortSet {
         // Only differences count, and they are far below 2^15.
         Sketch(counters.map(|counter| counter as i16))
     }
+}
+
+/// SipHash-1-3 (Aumasson & Bernstein 2012) of exactly 32 bytes. Without the branches that a hash of any
+/// length needs, the processor works on several items at a time, which halves what an item costs.
+#[inline]
+fn short(start: [u64; 4], id: &[u8; 32]) -> u64 {
+    let mut state = start;
+    for word in words::<32, 4>(id) {
+        state[3] ^= word;
+        round(&mut state);
+        state[0] ^= word;
+    }
+    // The last word is what is left of the input, nothing, under its length.
+    const LENGTH: u64 = 32 << 56;
+    state[3] ^= LENGTH;
+    round(&mut state);
+    state[0] ^= LENGTH;
+    state[2] ^= 0xff;
+    for _ in 0..3 {
+        round(&mut state);
+    }
+    state[0] ^ state[1] ^ state[2] ^ state[3]
+}
+
+#[inline]
+fn round([a, b, c, d]: &mut [u64; 4]) {
+    *a = a.wrapping_add(*b);
+    *b = b.rotate_left(13) ^ *a;
+    *a = a.rotate_left(32);
+    *c = c.wrapping_add(*d);
+    *d = d.rotate_left(16) ^ *c;
+    *a = a.wrapping_add(*d);
+    *d = d.rotate_left(21) ^ *a;
+    *c = c.wrapping_add(*b);
+    *b = b.rotate_left(17) ^ *c;
+    *c = c.rotate_left(32);
+}
+
+/// Bytes as little-endian words.
+#[inline]
+fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES]) -> [u64; WORDS] {
+    const { assert!(BYTES == 8 * WORDS) };
+    std::array::from_fn(|at| {
+        let word = std::array::from_fn(|byte| bytes[8 * at + byte]);
+        u64::from_le_bytes(word)
+    })
 }
 
 /// Signed counts of a set's items over as many buckets (Alon, Matias & Szegedy 1996). The squares of the
@@ -117,3 +174,21 @@ pub const SKETCH_COUNTERS: usize = 128;
 
 /// The bit of a short id that is its sign in a sketch; the bits below choose the counter.
 const SKETCH_SIGN: u64 = SKETCH_COUNTERS as u64;
+
+#[cfg(test)]
+mod tests {
+    use siphasher::sip::SipHasher13;
+
+    use super::*;
+
+    #[test]
+    fn short_ids_are_those_of_siphash_1_3() {
+        for n in 0..200u8 {
+            let key = SyncKey::new(&LinkSecret([n; 32]), &[1; 16], &[2; 16]);
+            let id = digest(Label::SYNC_KEY, &[&[n]]);
+            assert_eq!(key.short(&id), SipHasher13::new_with_key(&key.sip).hash(&id));
+            let set = ShortSet::new(key, [id].iter());
+            assert_eq!(set.shorts, [key.short(&id)]);
+        }
+    }
+}
