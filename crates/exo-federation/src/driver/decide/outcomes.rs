@@ -244,7 +244,7 @@ mod tests {
         std::fs::write(dir.path().join("outcomes"), [7; 100_000]).expect("writes");
         let mut outcomes = Outcomes::with_room(dir.path(), (8, 4));
         // Every third entry is a statement.
-        let kept = |index: &u64| index % 3 != 0;
+        let kept = |index: &u64| !index.is_multiple_of(3);
         for index in (0..1_000).filter(kept) {
             outcomes.keep(index, outcome(index));
             assert!(outcomes.kept.len() < 12);

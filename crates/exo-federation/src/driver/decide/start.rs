@@ -130,7 +130,7 @@ impl Ready {
         );
         let lost = |part, cause: String| Lost { part, cause };
         if let Some(error) = failed {
-            return damage(error).map(|cause| Err(lost(Part::Log, cause)));
+            return damage(&error).map(|cause| Err(lost(Part::Log, cause)));
         }
         let recovered = recovered.map_err(|error| match error {
             RecoverError::LogShort { .. } | RecoverError::LogDiffers => {
@@ -222,7 +222,7 @@ fn walked(place: &Place, archive: &Archive) -> Result<Option<Charter>, Federatio
         charter.carry_out(first, &batch);
     }
     // What is damaged counts as far as it can be read: the rest is fetched again.
-    if let Some(cause) = failed.map(damage).transpose()? {
+    if let Some(cause) = failed.as_ref().map(damage).transpose()? {
         tracing::error!(%cause, "the log of decisions cannot be read to its end");
     }
     Ok(Some(charter))
@@ -230,7 +230,7 @@ fn walked(place: &Place, archive: &Archive) -> Result<Option<Charter>, Federatio
 
 /// What is damaged of the log, by the error with which it was read; any other error may be over the next
 /// time, and must not make this node throw away what it has said and what is decided.
-fn damage(error: io::Error) -> Result<String, FederationError> {
+fn damage(error: &io::Error) -> Result<String, FederationError> {
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Ok(error.to_string()),
         _ => Err(FederationError::new(
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn only_what_is_not_as_it_was_written_counts_as_damage() {
-        let of = |kind| damage(io::Error::new(kind, "so it is"));
+        let of = |kind| damage(&io::Error::new(kind, "so it is"));
         assert!(of(io::ErrorKind::InvalidData).is_ok());
         for kind in [io::ErrorKind::Other, io::ErrorKind::TimedOut, io::ErrorKind::NotFound] {
             assert_eq!(of(kind).expect_err("may be over").code, ErrorCode::Io);

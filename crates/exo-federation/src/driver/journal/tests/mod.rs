@@ -10,6 +10,7 @@ mod torn;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
 use exo_consensus::Archive as _;
 use exo_types::Epoch;
@@ -126,4 +127,29 @@ fn certificates_are_kept_for_the_end_of_each_epoch_and_the_newest() {
             assert_eq!(archive.latest(), script.latest());
         }
     }
+}
+
+#[test]
+fn a_certificate_ahead_of_the_log_covers_nothing_before_the_log_is_there() {
+    let dir = directory();
+    let mut script = Script::new(6);
+    let Opened { mut journal, archive, .. } = Journal::open(dir.path()).expect("opens");
+    journal.append(&script.group(1)).expect("writes");
+    journal.append(&script.batch_of(2)).expect("writes");
+    assert_eq!(archive.covered(), None);
+    let first = script.certificate();
+    let number = script.number();
+    journal.append(&[(number, Record::Certified(Arc::clone(&first)))]).expect("writes");
+    assert_eq!(archive.covered(), Some(Arc::clone(&first)));
+    let later = [script.batch_of(3), script.batch_of(1)];
+    let ahead = script.certificate();
+    let number = script.number();
+    journal.append(&[(number, Record::Certified(Arc::clone(&ahead)))]).expect("writes");
+    assert_eq!(archive.latest(), Some(Arc::clone(&ahead)));
+    for batch in later {
+        assert_eq!(archive.covered(), Some(Arc::clone(&first)));
+        assert!(archive.size() < ahead.size);
+        journal.append(&batch).expect("writes");
+    }
+    assert_eq!(archive.covered(), Some(ahead));
 }
