@@ -514,7 +514,8 @@ pub const SHARED_OPENS_PER_SECOND: u32 = 16;
 pub const SHARED_SESSIONS_MAX: usize = 128;
 /// Of these with one member.
 pub const SHARED_SESSIONS_PER_PEER_MAX: usize = 16;
-/// Of these begun here about one collection.
+/// Of these begun here about one collection, without those that have been silent for
+/// [`SHARED_STALLED_MILLIS`].
 pub const SHARED_ASKS_PER_COLLECTION_MAX: usize = 2;
 /// Messages of one synchronisation that may bring nothing new.
 pub const SHARED_BARREN_MESSAGES_MAX: usize = 64;
@@ -536,6 +537,8 @@ pub const SHARED_NEWS_MILLIS: u64 = 200;
 pub const SHARED_ROUND_MILLIS: u64 = 5_000;
 /// Silence after which a synchronisation is given up, milliseconds.
 pub const SHARED_SILENCE_MILLIS: u64 = 30_000;
+/// Silence after which a synchronisation does not keep another member from being asked, milliseconds.
+pub const SHARED_STALLED_MILLIS: u64 = 1_000;
 /// Life of one synchronisation, milliseconds. What it brought stays, and the next one goes on.
 pub const SHARED_SESSION_MILLIS_MAX: u64 = 10 * 60 * 1000;
 /// Pause after a synchronisation that brought nothing though the states differ, milliseconds; it doubles.

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use exo_types::limits::{SHARED_ASKS_PER_COLLECTION_MAX, SHARED_NEWS_MILLIS, SHARED_ROUND_MILLIS};
+use exo_types::limits::{
+    SHARED_ASKS_PER_COLLECTION_MAX, SHARED_NEWS_MILLIS, SHARED_ROUND_MILLIS, SHARED_STALLED_MILLIS,
+};
 use exo_types::{CollectionName, PeerId};
 
 use super::Shared;
 use super::message::{Held, ShareMessage};
-use super::peer::{Link, Peer};
+use super::peer::{Link, Peer, Talk};
 
 impl Shared {
     /// A lane is there: its member is told what is held, and so it finds out what it lacks.
@@ -108,7 +110,10 @@ impl Shared {
     pub(super) fn ask_if_due(&mut self, peer: PeerId, name: &CollectionName) {
         let now = self.now.mono;
         let asks = self.peers.values().flat_map(|state| state.talks.values());
-        let asks = asks.filter(|talk| talk.ours && talk.collection == *name).count();
+        // Those of which nothing is heard for a while may be on ways that are gone.
+        let stalled = Duration::from_millis(SHARED_STALLED_MILLIS);
+        let goes_on = |talk: &Talk| talk.ours && talk.moved + stalled > now;
+        let asks = asks.filter(|talk| goes_on(talk) && talk.collection == *name).count();
         let Some(collection) = self.collections.get_mut(name) else { return };
         let (epoch, ours) = (collection.replica.checkpoint().epoch, collection.held().root);
         let Some(state) = self.peers.get_mut(&peer) else { return };

@@ -103,6 +103,41 @@ fn history(seed: u64) {
 }
 
 #[test]
+fn ways_that_are_stuck_keep_nobody_from_synchronising_over_others() {
+    let mut world = World::new(5, 4, 11);
+    world.connect_all();
+    world.put(0, "notes", "a", "x");
+    world.run(3_000);
+    // Two members ask two others each, and then nothing comes of it: nobody has noticed that the way is gone.
+    world.stuck = [(0, 3)].into();
+    let asks = |world: &World, n: usize| {
+        let opens = world.hosts[n].sent.iter().filter(|(_, message)| opens(message));
+        opens.map(|(peer, _)| *peer).collect::<std::collections::BTreeSet<_>>()
+    };
+    for n in 1..3 {
+        world.put(n, "notes", &format!("from-{n}"), "y");
+    }
+    world.pass(100);
+    [0, 3].iter().for_each(|n| world.hosts[*n].sent.clear());
+    for _ in 0..100 {
+        for (from, to) in [(1, 0), (2, 0), (1, 3), (2, 3)] {
+            world.deliver(from, to);
+        }
+    }
+    let both = [crate::decide::id(1), crate::decide::id(2)].into();
+    assert_eq!((asks(&world, 0), asks(&world, 3)), (both, [1, 2].map(crate::decide::id).into()));
+    world.stuck = (0..5).flat_map(|a| (0..a).map(move |b| (b, a))).collect();
+    world.stuck.remove(&(0, 3));
+    world.put(3, "notes", "d", "from the third");
+    world.run(2_000);
+    assert_eq!(world.get(0, "notes", "d"), Some(b"from the third".to_vec()));
+}
+
+fn opens(message: &exo_node::share::ShareMessage) -> bool {
+    matches!(message, exo_node::share::ShareMessage::Open { .. })
+}
+
+#[test]
 fn a_crash_between_any_two_commits_loses_nothing_acknowledged_and_makes_no_second_history() {
     for after in 0..12 {
         let mut world = World::new(4, 4, 9);

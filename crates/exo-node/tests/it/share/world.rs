@@ -57,6 +57,8 @@ pub(crate) struct World {
     pub(crate) hosts: Vec<Host>,
     pub(crate) town: Town,
     pub(crate) lanes: BTreeSet<(usize, usize)>,
+    /// Lanes on which nothing arrives, though nobody has noticed.
+    pub(crate) stuck: BTreeSet<(usize, usize)>,
     queues: BTreeMap<(usize, usize), VecDeque<ShareMessage>>,
     pub(crate) now: Now,
     pub(crate) chance: Chance,
@@ -78,6 +80,7 @@ impl World {
             hosts: Vec::new(),
             town: Town::new(members, voters),
             lanes: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             queues: BTreeMap::new(),
             now: Now { wall: Timestamp(1_800_000_000_000), mono: Duration::from_secs(1) },
             chance: Chance(seed),
@@ -241,8 +244,9 @@ impl World {
 
     /// Delivers something somewhere; whether there was anything.
     pub(crate) fn deliver_any(&mut self) -> bool {
-        let waiting: Vec<_> =
-            self.queues.iter().filter(|(_, q)| !q.is_empty()).map(|(at, _)| *at).collect();
+        let stuck = |at: &(usize, usize)| self.stuck.contains(&(at.0.min(at.1), at.0.max(at.1)));
+        let waiting = self.queues.iter().filter(|(at, q)| !q.is_empty() && !stuck(at));
+        let waiting: Vec<_> = waiting.map(|(at, _)| *at).collect();
         if waiting.is_empty() {
             return false;
         }
