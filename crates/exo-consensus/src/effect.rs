@@ -46,7 +46,7 @@ pub enum Input {
     /// A piece of the log from this peer was asked for and refused by [`check`](crate::check()): somebody
     /// else is asked.
     FalsePiece(PeerId),
-    /// All records up to this number are on the disk.
+    /// All records up to this number that [bind](Record::binds) are on the disk.
     Durable(u64),
     /// This node heard that a peer has news: say our status to it now, so that it tells what it has. As
     /// an answer to a status it is said so often and no more.

@@ -5,6 +5,9 @@
 //! appended to the log and cosigned, the requests it signed. The [outbox](crate::effect) gives a message
 //! out only when all records before it are durable, so no path of the code can forget to wait.
 //!
+//! One record [binds](Record::binds) nobody: a certified checkpoint. What depends on it may leave before it
+//! is on the disk.
+//!
 //! The log's batches are records of the same journal, in the same order: a driver that keeps them in a
 //! file of their own reports a number durable when both files are.
 
@@ -189,6 +192,15 @@ impl Wire for Record {
 }
 
 impl Record {
+    /// Whether a replica would contradict itself without it. A driver may report one that does not durable
+    /// as soon as all before it are, and has a sync less to wait for.
+    ///
+    /// A certified checkpoint can be lost: whoever gave a cosignature for it has its own record of that and
+    /// gives it again. The one that ends an epoch is kept like the rest, for the next epoch stands on it.
+    pub fn binds(&self) -> bool {
+        !matches!(self, Self::Certified(certificate) if certificate.seal.turn.is_none())
+    }
+
     /// Its encoding, without making it anew where it was made already.
     ///
     /// # Errors

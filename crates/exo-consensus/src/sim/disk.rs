@@ -18,6 +18,8 @@ use crate::serve::Archive;
 pub(crate) struct Disk {
     written: Vec<Written>,
     durable: usize,
+    /// How many were reported: those, and what follows and binds nobody.
+    reported: usize,
     /// Where the present life began.
     base: usize,
     /// How many an fsync under way covers.
@@ -66,7 +68,23 @@ impl Disk {
     /// An fsync has finished; gives the number to report.
     pub(crate) fn synced(&mut self, covered: usize) -> u64 {
         self.durable = self.durable.max(covered);
-        (self.durable - self.base) as u64
+        self.reported = self.durable + self.loose().count();
+        (self.reported - self.base) as u64
+    }
+
+    /// Up to where there is something to report, with the next fsync or without one.
+    pub(crate) fn due(&self) -> Option<usize> {
+        let reach = self.durable + self.loose().count();
+        if reach < self.written.len() {
+            return Some(self.written.len());
+        }
+        (reach > self.reported).then_some(self.durable)
+    }
+
+    /// What comes after the last fsync and need not wait for one.
+    fn loose(&self) -> impl Iterator<Item = &Written> {
+        let binds = |of: &Written| !matches!(of, Written::Record(record) if !record.binds());
+        self.written[self.durable..].iter().take_while(move |of| !binds(of))
     }
 
     /// A crash: of what was not yet durable some first part survives. Gives how many records are left.
@@ -74,7 +92,7 @@ impl Disk {
         let torn = self.written.len() - self.durable;
         let kept = self.durable + rng.below(torn + 1);
         self.written.truncate(kept);
-        self.durable = kept;
+        (self.durable, self.reported) = (kept, kept);
         self.base = kept;
         self.syncing = None;
         self.log.retain(|(at, _, _)| *at < kept);

@@ -401,10 +401,10 @@ impl World {
 
     fn sync(&mut self, host: usize) {
         let node = &mut self.hosts[host];
-        let len = node.disk.len();
-        if node.core.is_none() || node.disk.syncing.is_some() || node.disk.durable() >= len {
+        if node.core.is_none() || node.disk.syncing.is_some() {
             return;
         }
+        let Some(len) = node.disk.due() else { return };
         node.disk.syncing = Some(len);
         let (low, high) = node.sync_micros;
         let life = node.life;

@@ -1,4 +1,4 @@
-//! The thread that writes the journal: all that waits, with one sync.
+//! The thread that writes the journal: all that waits, with one sync, or with none where nothing of it binds.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -101,14 +101,25 @@ fn run(shared: &Shared, mut journal: Journal) {
             }
         }
     }
+    if let Err(error) = journal.sync() {
+        tracing::warn!(%error, "the end of the journal is not on the disk; nothing that binds is in it");
+    }
 }
 
 fn write(journal: &mut Journal, work: Vec<Work>) -> Result<u64, JournalError> {
+    let mut binds = false;
     for work in work {
         match work {
-            Work::Append(records) => journal.append(&records)?,
-            Work::Rotate(number, records) => journal.rotate(number, &records)?,
+            Work::Append(records) => {
+                binds |= records.iter().any(|(_, record)| record.binds());
+                journal.append(&records)?;
+            }
+            Work::Rotate(number, records) => {
+                binds = true;
+                journal.rotate(number, &records)?;
+            }
         }
     }
-    journal.sync()
+    // What does not bind is synced with the next that does; all before it is already.
+    if binds { journal.sync() } else { Ok(journal.written()) }
 }

@@ -221,6 +221,11 @@ impl Journal {
         })
     }
 
+    /// The last number written; it is on the disk after the next [`sync`](Self::sync).
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
     /// What a record means for the log.
     fn note(&mut self, record: &Record, body: &[u8]) -> Result<(), JournalError> {
         self.archive.note(self.position, record, body)?;
