@@ -514,9 +514,8 @@ pub const SHARED_OPENS_PER_SECOND: u32 = 16;
 pub const SHARED_SESSIONS_MAX: usize = 128;
 /// Of these with one member.
 pub const SHARED_SESSIONS_PER_PEER_MAX: usize = 16;
-/// Of these begun here about one collection, without those that have been silent for
-/// [`SHARED_STALLED_MILLIS`].
-pub const SHARED_ASKS_PER_COLLECTION_MAX: usize = 2;
+/// Of these about one collection, without those that have been silent for [`SHARED_STALLED_MILLIS`].
+pub const SHARED_TALKS_PER_COLLECTION_MAX: usize = 2;
 /// Messages of one synchronisation that may bring nothing new.
 pub const SHARED_BARREN_MESSAGES_MAX: usize = 64;
 /// Live entries of a checkpoint in one message, each at most 40 bytes.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use exo_types::limits::{
-    SHARED_ASKS_PER_COLLECTION_MAX, SHARED_NEWS_MILLIS, SHARED_ROUND_MILLIS, SHARED_STALLED_MILLIS,
+    SHARED_NEWS_MILLIS, SHARED_ROUND_MILLIS, SHARED_STALLED_MILLIS, SHARED_TALKS_PER_COLLECTION_MAX,
 };
 use exo_types::{CollectionName, PeerId};
 
@@ -109,15 +109,11 @@ impl Shared {
     /// Begins a session if the peer holds something else and nothing speaks against it.
     pub(super) fn ask_if_due(&mut self, peer: PeerId, name: &CollectionName) {
         let now = self.now.mono;
-        let asks = self.peers.values().flat_map(|state| state.talks.values());
-        // Those of which nothing is heard for a while may be on ways that are gone.
-        let stalled = Duration::from_millis(SHARED_STALLED_MILLIS);
-        let goes_on = |talk: &Talk| talk.ours && talk.moved + stalled > now;
-        let asks = asks.filter(|talk| goes_on(talk) && talk.collection == *name).count();
+        let full = self.talks_going_on(name) >= SHARED_TALKS_PER_COLLECTION_MAX;
         let Some(collection) = self.collections.get_mut(name) else { return };
         let (epoch, ours) = (collection.replica.checkpoint().epoch, collection.held().root);
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        if !state.heard(now) || state.talks_about(name) || asks >= SHARED_ASKS_PER_COLLECTION_MAX {
+        if !state.heard(now) || state.talks_about(name) || full {
             return;
         }
         let link = state.link(name);
@@ -171,6 +167,16 @@ impl Shared {
         for (_, peer) in apart {
             self.ask_if_due(peer, name);
         }
+    }
+
+    /// Sessions about a collection in which something happens. Two that bring the same take twice as long,
+    /// so there are few at once. Those of which nothing is heard for a while may be on ways that are gone.
+    pub(super) fn talks_going_on(&self, name: &CollectionName) -> usize {
+        let now = self.now.mono;
+        let stalled = Duration::from_millis(SHARED_STALLED_MILLIS);
+        let talks = self.peers.values().flat_map(|state| state.talks.values());
+        let goes_on = |talk: &&Talk| talk.collection == *name && talk.moved + stalled > now;
+        talks.filter(goes_on).count()
     }
 
     /// The other readers that can be sent something, if this member is a reader.

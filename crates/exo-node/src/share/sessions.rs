@@ -9,7 +9,8 @@ use exo_crdt::sync::{Item, SyncError, SyncMessage};
 use exo_crdt::{BatchRefusal, WriteBatch};
 use exo_types::limits::{
     SHARED_BARREN_MESSAGES_MAX, SHARED_SESSION_MILLIS_MAX, SHARED_SESSIONS_MAX,
-    SHARED_SESSIONS_PER_PEER_MAX, SHARED_SILENCE_MILLIS, SHARED_WINDOW_MESSAGES,
+    SHARED_SESSIONS_PER_PEER_MAX, SHARED_SILENCE_MILLIS, SHARED_TALKS_PER_COLLECTION_MAX,
+    SHARED_WINDOW_MESSAGES,
 };
 use exo_types::{CollectionName, PeerId};
 
@@ -61,12 +62,14 @@ impl Shared {
             return;
         }
         // Where both begin at once, the one of the lesser id goes on.
-        let full = self.sessions() >= SHARED_SESSIONS_MAX;
         let first = self.me < peer;
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if !first {
             state.talks.retain(|_, talk| talk.collection != name || !talk.ours || talk.over);
         }
+        let full = self.sessions() >= SHARED_SESSIONS_MAX
+            || self.talks_going_on(&name) >= SHARED_TALKS_PER_COLLECTION_MAX;
+        let Some(state) = self.peers.get_mut(&peer) else { return };
         let full =
             full || !state.may_open(now) || state.talks.len() >= SHARED_SESSIONS_PER_PEER_MAX;
         if full || state.talks_about(&name) {

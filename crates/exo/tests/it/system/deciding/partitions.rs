@@ -23,7 +23,7 @@ fn voters_parted_again_and_again_commit_where_a_quorum_is_and_nowhere_else() {
 }
 
 fn part(each: Duration, rounds: usize) {
-    let Some(spaces) = spaces() else { return };
+    let Some(spaces) = Spaces::make_or_say(COUNT) else { return };
     let voters = Voters::start_in(&spaces, COUNT);
     let load = Load { clients: 1, pause: Duration::from_millis(50), ..Load::default() };
     let clients = Clients::start(&voters.doors(), load);
@@ -42,19 +42,6 @@ fn part(each: Duration, rounds: usize) {
     // The processes end before the namespaces they are in.
     drop(voters);
     drop(spaces);
-}
-
-/// Namespaces; where this machine makes none it is said, and where they are demanded it is a failure.
-fn spaces() -> Option<Spaces> {
-    match Spaces::make(COUNT) {
-        Ok(spaces) => Some(spaces),
-        Err(why) => {
-            let demanded = std::env::var_os("EXO_NAMESPACES").is_some();
-            assert!(!demanded, "EXO_NAMESPACES is set, and there are none: {why}");
-            println!("skipped: network namespaces cannot be made here (root is needed): {why}");
-            None
-        }
-    }
 }
 
 struct Parted {

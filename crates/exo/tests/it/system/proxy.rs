@@ -52,7 +52,13 @@ type Datagram = (Arc<UdpSocket>, Option<SocketAddr>, Vec<u8>);
 impl Proxy {
     /// A way to the node that listens at this address: a good one until it is made [`rough`](Self::rough).
     pub(super) fn to(to: SocketAddr, way: Way, seed: u64) -> Self {
-        let near = UdpSocket::bind("127.0.0.1:0").expect("binds");
+        Self::within("127.0.0.1:0".parse().expect("an address"), to, way, seed)
+    }
+
+    /// As [`Proxy::to`], at an address of the network namespace in which the caller's thread is: its own
+    /// threads are there as well.
+    pub(super) fn within(at: SocketAddr, to: SocketAddr, way: Way, seed: u64) -> Self {
+        let near = UdpSocket::bind(at).expect("binds");
         near.set_read_timeout(Some(LOOK_EVERY)).expect("a timeout");
         let at = near.local_addr().expect("is bound");
         let road = Arc::new(Road {
@@ -108,7 +114,7 @@ impl Road {
                 continue;
             }
             let out = far.entry(from).or_insert_with(|| {
-                let socket = UdpSocket::bind("127.0.0.1:0").expect("binds");
+                let socket = UdpSocket::bind((self.to.ip(), 0)).expect("binds");
                 socket.connect(self.to).expect("is local");
                 socket.set_read_timeout(Some(LOOK_EVERY)).expect("a timeout");
                 let socket = Arc::new(socket);
