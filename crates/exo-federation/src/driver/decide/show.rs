@@ -47,7 +47,8 @@ impl Shared {
             quorum: voters.quorum().quorum(),
             executed: point.sequence,
             certified: replica.stable().sequence,
-            size: point.size,
+            // What can be looked at: the journal is written a moment later.
+            size: point.size.min(self.archive.size()),
             root: point.root.0,
             role,
         }
