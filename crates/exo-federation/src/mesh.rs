@@ -464,11 +464,17 @@ fn ready(
     me: PeerId,
     clock: Clock,
 ) -> Result<Option<Ready>, FederationError> {
-    let Some(state) = state else { return Ok(None) };
-    let constitution = exo_node::state::constitution(state)
-        .map_err(|error| FederationError::new(ErrorCode::DataCorrupt, error.to_string()))?;
-    let Some((federation, constitution)) = constitution else { return Ok(None) };
-    let place = Place { dir: store.decisions_path(), federation, me, constitution };
+    let constitution = match state {
+        Some(state) => exo_node::state::constitution(state)
+            .map_err(|error| FederationError::new(ErrorCode::DataCorrupt, error.to_string()))?,
+        None => None,
+    };
+    let unbegun = store.unbegun();
+    let Some((federation, constitution)) = constitution else {
+        unbegun.make()?;
+        return Ok(None);
+    };
+    let place = Place { dir: store.decisions_path(), federation, me, constitution, unbegun };
     Ready::prepare(&place, Life::Later, clock).map(Some)
 }
 

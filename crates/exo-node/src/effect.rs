@@ -167,6 +167,9 @@ pub enum Effect {
         /// what was taken meanwhile cannot be told from what comes again.
         fresh: bool,
     },
+    /// This node was a member before and has lost what it said then: it must never begin to decide as
+    /// one that says its first word. Comes before the state with the constitution is to be saved.
+    Returned,
     /// From here on the members decide together, beginning with these.
     Constituted {
         /// The constitution.

@@ -37,6 +37,11 @@ impl Core {
                 self.runtime.spawn(async move { core.rekey(fresh) });
             }
             Effect::Constituted { founding, again } => self.begin_deciding(founding, again),
+            Effect::Returned => {
+                if let Err(error) = self.store.unbegun().end() {
+                    self.break_down(error.message);
+                }
+            }
             Effect::Propose(decision) => self.propose(&decision),
             Effect::Lane { peer, session } => self.lane(peer, session),
             Effect::Behind(peer) => {

@@ -9,6 +9,7 @@
 //! replays.bin        onion packets taken with these keys, from a clean stop to the next start
 //! state.bin          membership, directory, invites, policies
 //! substrate.db       the searchable data
+//! unbegun            there as long as this node has provably never voted
 //! decisions/         the log of decisions, and what this node said about it
 //! shared/            a directory for each shared collection
 //! lock               held while a node runs
@@ -27,6 +28,7 @@ use exo_onion::ReplayCache;
 use exo_types::Timestamp;
 use exo_types::limits::ONION_REPLAYS_MAX;
 
+use super::decide::Unbegun;
 use crate::config::Config;
 use crate::error::{ErrorCode, FederationError};
 
@@ -213,6 +215,11 @@ impl Store {
     /// Where the log of decisions and its journal are.
     pub(crate) fn decisions_path(&self) -> PathBuf {
         self.root.join("decisions")
+    }
+
+    /// The mark of a node that has not begun to decide.
+    pub(crate) fn unbegun(&self) -> Unbegun {
+        Unbegun::at(self.root.join("unbegun"))
     }
 
     /// Where the substrate keeps its data.

@@ -268,6 +268,9 @@ impl Node {
         let inviter = ticket.inviter;
         self.joining = if named { Joining::Idle } else { Joining::Following };
         self.set_join_poll(None);
+        if approved.again {
+            self.effect(Effect::Returned);
+        }
         let at = self.effects_len();
         self.enter(now, membership, true);
         for descriptor in &approved.descriptors {

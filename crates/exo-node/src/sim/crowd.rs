@@ -308,6 +308,7 @@ impl Crowd {
             | Effect::Terms { .. }
             | Effect::Progress { .. }
             | Effect::PingDone { .. }
+            | Effect::Returned
             | Effect::Constituted { .. }
             | Effect::Propose(_)
             | Effect::Lane { .. }

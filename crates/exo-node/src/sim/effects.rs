@@ -98,6 +98,7 @@ impl World {
             Effect::QueryDone { query, result } => return self.query_done(h, query, &result),
             Effect::PingDone { .. }
             | Effect::Event(_)
+            | Effect::Returned
             | Effect::Constituted { .. }
             | Effect::Propose(_)
             | Effect::Lane { .. }
@@ -263,6 +264,7 @@ fn name(effect: &Effect) -> &'static str {
         Effect::QueryDone { .. } => "ends a query",
         Effect::PingDone { .. } => "ends a ping",
         Effect::Event(_) => "tells",
+        Effect::Returned => "was a member before",
         Effect::Constituted { .. } => "begins to decide",
         Effect::Propose(_) => "proposes",
         Effect::Lane { .. } => "names a lane",

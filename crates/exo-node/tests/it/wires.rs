@@ -318,7 +318,7 @@ impl Wires {
             Effect::Terms { job, .. } => self.pending.push_back(Pending::Terms { at, job }),
             Effect::QueryDone { result, .. } => self.hosts[at].done.push(*result),
             Effect::Event(event) => self.hosts[at].events.push(event),
-            Effect::Progress { .. } | Effect::PingDone { .. } => {}
+            Effect::Progress { .. } | Effect::PingDone { .. } | Effect::Returned => {}
             Effect::Constituted { founding, again } => {
                 self.hosts[at].founding = Some(founding);
                 self.hosts[at].again = again;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use exo_consensus::{Input, Record};
 
-use super::{EndsWith, Shared};
+use super::{EndsWith, Shared, Unbegun};
 use crate::driver::journal::{Journal, JournalError};
 
 /// What waits to be written, in order. It is bounded by what the replica has under way.
@@ -78,17 +78,31 @@ impl Disk {
 }
 
 /// Starts the thread. It ends when the disk is closed, or after the first failure.
-pub(super) fn spawn(shared: &Arc<Shared>, journal: Journal) -> std::io::Result<JoinHandle<()>> {
+pub(super) fn spawn(
+    shared: &Arc<Shared>,
+    journal: Journal,
+    unbegun: Unbegun,
+) -> std::io::Result<JoinHandle<()>> {
     let shared = Arc::clone(shared);
-    std::thread::Builder::new().name("exo-journal".to_owned()).spawn(move || run(&shared, journal))
+    std::thread::Builder::new()
+        .name("exo-journal".to_owned())
+        .spawn(move || run(&shared, journal, unbegun))
 }
 
-fn run(shared: &Shared, mut journal: Journal) {
+fn run(shared: &Shared, mut journal: Journal, unbegun: Unbegun) {
     let _ends = EndsWith(shared);
+    let mut unbegun = Some(unbegun);
     while let Some(work) = shared.disk.take() {
         let began = Instant::now();
-        match write(&mut journal, work) {
+        let written = write(&mut journal, work).map_err(|error| error.to_string());
+        let written = written.and_then(|durable| match &unbegun {
+            // Before anything that the records allow is said.
+            Some(mark) => mark.end().map(|()| durable).map_err(|error| error.message),
+            None => Ok(durable),
+        });
+        match written {
             Ok(durable) => {
+                unbegun = None;
                 metrics::histogram!("exo_consensus_sync_seconds")
                     .record(began.elapsed().as_secs_f64());
                 if !shared.closed.load(Ordering::Relaxed) {

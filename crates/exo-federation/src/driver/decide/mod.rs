@@ -10,7 +10,7 @@
 //!
 //! - [`Host`]: what runs. `start`: from the disk, or for the first time. `outputs`: carrying out.
 //! - `disk`: the journal's thread. `signer`: the thread that signs. `hear`: messages of peers.
-//! - `lanes`: over which session a peer is reached. `tickets`: who waits for what was proposed.
+//! - `unbegun`: the mark of a node that has not begun. `lanes`: over which session a peer is reached. `tickets`: who waits for what was proposed.
 //! - `show`: reading the log.
 
 mod disk;
@@ -31,6 +31,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod tickets;
+mod unbegun;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -62,6 +63,7 @@ use signer::Signer;
 pub(crate) use start::{Life, Place, Ready};
 pub(crate) use tickets::Settled;
 use tickets::Tickets;
+pub(crate) use unbegun::Unbegun;
 
 /// What runs of deciding together. When it is dropped its threads have ended, and nothing of the data
 /// directory is in use by them.
@@ -152,8 +154,17 @@ impl Host {
     /// # Errors
     /// The system starts no thread.
     pub(crate) fn run(ready: Ready, means: Means) -> std::io::Result<Self> {
-        let Ready { federation, me, decisions, outputs, opened, outcomes, constitution, .. } =
-            ready;
+        let Ready {
+            federation,
+            me,
+            decisions,
+            outputs,
+            opened,
+            outcomes,
+            constitution,
+            unbegun,
+            ..
+        } = ready;
         metric::describe();
         let keys = decisions.keys();
         let directory = RwLock::new(Arc::new(decisions.directory()));
@@ -205,7 +216,7 @@ impl Host {
         // The node may have been killed between what was decided and what it does about it.
         let roster = Arc::new(shared.lock().decisions.charter().roster());
         shared.roster.send_modify(|told| told.roster = Some(roster));
-        let threads = vec![disk::spawn(&shared, opened.journal)?, signer::spawn(&shared)?];
+        let threads = vec![disk::spawn(&shared, opened.journal, unbegun)?, signer::spawn(&shared)?];
         let tasks = vec![
             means.runtime.spawn(keep_time(Arc::downgrade(&shared))).abort_handle(),
             means.runtime.spawn(tell_node(told, means.node)).abort_handle(),

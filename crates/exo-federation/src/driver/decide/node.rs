@@ -24,6 +24,7 @@ impl Core {
             federation: constitution.federation,
             me: self.keys.identity.peer_id(),
             constitution,
+            unbegun: self.store.unbegun(),
         };
         let life = if again { Life::Later } else { Life::First };
         let begun =

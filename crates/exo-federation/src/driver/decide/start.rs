@@ -3,8 +3,8 @@
 //! A replica that does not know what it has said must not vote: a journal that is lost or damaged makes
 //! it one that rejoins ([`Start::Wiped`]). So whether it was ever there has to be known. It begins when the
 //! node learns of the constitution, once; where a node starts with a constitution in its state and has no
-//! journal, it is taken for lost, and so is that of a member that joins again by a ticket. (A crash between
-//! the two costs an epoch, as long as no more voters crash there than may be faulty.)
+//! journal, it is taken for lost, unless a mark proves that it never began (see [`Unbegun`]); and so is
+//! that of a member that joins again by a ticket.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use exo_types::{FederationId, PeerId};
 use rand::TryRng;
 
 use super::outcomes::Outcomes;
+use super::unbegun::Unbegun;
 use crate::driver::clock::Clock;
 use crate::driver::journal::{Archive, Journal, JournalError, Opened, Part};
 use crate::error::{ErrorCode, FederationError};
@@ -33,6 +34,8 @@ pub(crate) struct Place {
     pub(crate) me: PeerId,
     /// The federation's constitution.
     pub(crate) constitution: Arc<RosterBody>,
+    /// The mark of a node that has not begun.
+    pub(crate) unbegun: Unbegun,
 }
 
 /// Whether a replica begins or goes on.
@@ -54,6 +57,7 @@ pub(crate) struct Ready {
     pub(super) opened: Opened,
     pub(super) outcomes: Outcomes,
     pub(super) constitution: Arc<RosterBody>,
+    pub(super) unbegun: Unbegun,
     /// What a log makes of the membership whose journal is lost: the replica carries it out anew, and
     /// who was removed meanwhile stays out.
     known: Option<Charter>,
@@ -76,7 +80,11 @@ impl Ready {
         let mut start = first_start(place);
         if !opened.records.is_empty() {
             match Self::recover(place, opened, clock)? {
-                Ok(ready) => return Ok(ready),
+                Ok(ready) => {
+                    // What is in the journal may be said at once.
+                    place.unbegun.end()?;
+                    return Ok(ready);
+                }
                 Err(Lost { part, cause }) => {
                     tracing::error!(%cause, "the journal of decisions is lost: this node rejoins");
                     Journal::set_aside(&place.dir, part).map_err(|error| refused(&error))?;
@@ -84,7 +92,10 @@ impl Ready {
                     start = wiped();
                 }
             }
-        } else if damaged || opened.archive.size() > 0 || life == Life::Later {
+        } else if damaged
+            || opened.archive.size() > 0
+            || (life == Life::Later && !place.unbegun.is_there()?)
+        {
             tracing::warn!("the journal of decisions is not there: this node rejoins");
             start = wiped();
         }
@@ -153,7 +164,8 @@ impl Ready {
     ) -> Self {
         let (federation, me) = (place.federation, place.me);
         let constitution = Arc::clone(&place.constitution);
-        Self { federation, me, decisions, outputs, opened, outcomes, constitution, known: None }
+        let (unbegun, known) = (place.unbegun.clone(), None);
+        Self { federation, me, decisions, outputs, opened, outcomes, constitution, unbegun, known }
     }
 }
 

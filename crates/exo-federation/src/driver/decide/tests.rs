@@ -43,6 +43,7 @@ fn host(dir: &std::path::Path) -> Host {
         federation: FEDERATION,
         me: identity.peer_id(),
         constitution: Arc::new(constitution),
+        unbegun: Unbegun::at(dir.join("unbegun")),
     };
     let clock = Clock::start();
     let ready = Ready::prepare(&place, Life::First, clock).expect("begins");

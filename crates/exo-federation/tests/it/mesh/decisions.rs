@@ -317,3 +317,26 @@ async fn a_cosigner_key_is_changed_and_the_old_one_signs_no_more() {
     let proof = node.decision_proof(early).await.expect("is proved");
     proof.verify(&then, None).expect("holds under the policy of its own epoch");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn founders_that_all_died_before_they_began_to_decide_decide_when_they_are_back() {
+    let Federation { homes, nodes } = four().await;
+    for (home, node) in homes.iter().zip(nodes) {
+        home.listen_at(node.mesh_listen());
+        stop(node).await;
+    }
+    for home in &homes {
+        let mark = home.path().join("unbegun");
+        assert!(!mark.exists(), "it was ended before the first vote");
+        // As it was between the state with the constitution and the first record.
+        std::fs::remove_dir_all(home.path().join("decisions")).expect("removes");
+        std::fs::write(mark, []).expect("writes");
+    }
+    let mut nodes = Vec::new();
+    for home in &homes {
+        nodes.push(home.open().await);
+    }
+    all_active(&nodes).await;
+    assert!(nodes.iter().all(|node| role(node) == Some(ConsensusRole::Voter)));
+    commit(&nodes[0], "after all").await;
+}
