@@ -179,8 +179,8 @@ pub enum Effect {
     },
     /// Ask the members to commit a decision of this node's own.
     Propose(Box<Decision>),
-    /// The session over which decisions are made with a member from now on; what comes over one that
-    /// was named before is still good.
+    /// The session over which decisions are made with a member from now on; what comes a moment later
+    /// over one that was named before is still good.
     Lane {
         /// The member.
         peer: PeerId,

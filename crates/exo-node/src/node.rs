@@ -105,6 +105,8 @@ pub struct Node {
     pub(crate) tokens_not_before: BTreeMap<PeerId, exo_types::Timestamp>,
     pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) by_peer: BTreeMap<PeerId, SessionId>,
+    /// The session named last for deciding with each peer.
+    pub(crate) lanes: BTreeMap<PeerId, SessionId>,
     pub(crate) links: BTreeMap<PeerId, Link>,
     pub(crate) calls: BTreeMap<CallId, (SessionId, CallKind)>,
     pub(crate) queries: BTreeMap<QueryId, Query>,
@@ -203,6 +205,7 @@ impl Node {
             tokens_not_before: snapshot.tokens_not_before,
             sessions: BTreeMap::new(),
             by_peer: BTreeMap::new(),
+            lanes: BTreeMap::new(),
             links: BTreeMap::new(),
             calls: BTreeMap::new(),
             queries: BTreeMap::new(),

@@ -163,7 +163,11 @@ async fn listen(
     checks: Checks,
 ) {
     let _turn = turn.lock().await;
-    while let Some(message) = lane.next().await {
+    let votes = || {
+        let core = core.upgrade();
+        core.and_then(|core| core.decide.get().map(|host| host.shared.votes(&peer))) == Some(true)
+    };
+    while let Some(message) = lane.next_of(votes).await {
         let Some(core) = core.upgrade() else { return };
         match lane.kind() {
             LaneKind::Decisions => {

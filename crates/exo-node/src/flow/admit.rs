@@ -160,9 +160,10 @@ impl Node {
         let response = match self.sessions.get(&id).map(|session| (session.peer, session.again)) {
             Some((peer, again)) => {
                 let response = self.join_standing(&peer, again);
-                if matches!(response, Response::JoinApproved(_)) && self.is_constituted() {
+                let approved = matches!(response, Response::JoinApproved(_));
+                if approved && self.is_constituted() && !self.by_peer.contains_key(&peer) {
                     // Over it the joiner fetches the log that admits it.
-                    self.effect(Effect::Lane { peer, session: Some(id) });
+                    self.name_lane(peer, id);
                 }
                 response
             }

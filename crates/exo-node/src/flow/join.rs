@@ -284,7 +284,7 @@ impl Node {
             self.event(Event::Joined);
         } else {
             // The founding members may be gone: the log is had from the inviter, too.
-            self.effect(Effect::Lane { peer: inviter, session: Some(id) });
+            self.name_lane(inviter, id);
             self.effect(Effect::Behind(inviter));
         }
     }

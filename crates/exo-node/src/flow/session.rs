@@ -314,7 +314,7 @@ impl Node {
         }
         if stays {
             let fresh = self.by_peer.insert(peer, id).is_none();
-            self.effect(Effect::Lane { peer, session: Some(id) });
+            self.name_lane(peer, id);
             self.link_up(peer);
             if fresh {
                 self.event(Event::PeerActive(peer));
@@ -348,8 +348,18 @@ impl Node {
     fn out_of_use(&mut self, peer: PeerId, id: SessionId) {
         if self.by_peer.get(&peer) == Some(&id) {
             self.by_peer.remove(&peer);
+        }
+        // Also that of a session for joining, which is never the one in use.
+        if self.lanes.get(&peer) == Some(&id) {
+            self.lanes.remove(&peer);
             self.effect(Effect::Lane { peer, session: None });
         }
+    }
+
+    /// Over this session decisions are made with a member from now on.
+    pub(crate) fn name_lane(&mut self, peer: PeerId, id: SessionId) {
+        self.lanes.insert(peer, id);
+        self.effect(Effect::Lane { peer, session: Some(id) });
     }
 
     /// Closes a session that went wrong and forgets it at once: what comes over it later would be

@@ -114,8 +114,11 @@ fn a_joiner_is_admitted_by_the_log_and_follows_it_over_the_session_with_its_invi
     assert!(wires.hosts[4].behind.contains(&inviter), "it asks for the log");
     let both = (wires.hosts[4].lanes.get(&inviter), wires.hosts[0].lanes.get(&wires.peer(4)));
     assert!(matches!(both, (Some(Some(_)), Some(Some(_)))), "{both:?}");
-    // A crash does not take it back.
+    // A crash does not take it back; over the session that ended nothing is decided any more.
+    let over = wires.hosts[0].lanes[&wires.peer(4)].expect("has one");
     wires.crash(4);
+    wires.input(0, Input::SessionDown { session: over, reason: None });
+    assert_eq!(wires.hosts[0].lanes.get(&wires.peer(4)), Some(&None));
     wires.start(4);
     wires.pass(Duration::from_secs(2));
     assert_eq!(wires.node(4).join_status(), JoinStatus::Following);

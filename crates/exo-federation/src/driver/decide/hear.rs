@@ -97,6 +97,11 @@ impl Shared {
         self.lock().decisions.replica().expects_piece(peer, from)
     }
 
+    /// Whether a peer has a seat among the voters now.
+    pub(crate) fn votes(&self, peer: &PeerId) -> bool {
+        self.directory().voters.seat(peer).is_some()
+    }
+
     fn has_certified(&self, sequence: Sequence) -> bool {
         sequence.0 <= self.certified.load(Ordering::Relaxed)
     }

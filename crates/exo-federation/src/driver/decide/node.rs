@@ -90,13 +90,12 @@ impl Core {
     pub(crate) fn lane(&self, peer: PeerId, session: Option<SessionId>) {
         let Some(session) = session else {
             self.mailbox.way(peer, None);
-            return self.lanes.remove(&peer);
+            return self.lanes.remove(peer, &self.runtime);
         };
         let channel = lock(&self.channels).get(&session).cloned();
         if let Some(channel) = channel.filter(|channel| channel.peer() == peer) {
             // Before the peer can say anything over it.
             self.mailbox.way(peer, Some((session, channel.clone())));
-            channel.allow_lane();
             self.lanes.set(peer, session, &channel, &self.runtime);
         }
     }

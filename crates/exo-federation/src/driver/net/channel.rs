@@ -1,7 +1,8 @@
 //! One connection to one proven peer.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,12 +19,12 @@ use quinn::VarInt;
 use quinn::crypto::rustls::HandshakeData;
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use super::Purpose;
 use super::admission::NetLimits;
 use super::close::CloseReason;
-use super::lane::{Lane, LaneKind, LaneLost, LaneReader, LaneWriter};
+use super::lane::{Inboxes, Lane, LaneKind, LaneLost, LaneReader, LaneWriter};
 use super::request::{Answer, Budget, IncomingRequest, RequestError, read_request, send_request};
 
 /// An encrypted connection to one peer whose key is proven. Cheap to clone; the connection closes
@@ -44,8 +45,10 @@ struct Channel {
     dialed: bool,
     request_bytes: Arc<Semaphore>,
     answer_bytes: [Arc<Semaphore>; 2],
-    lane_in_bytes: [Arc<Semaphore>; 2],
-    shared_in_bytes: [Arc<Semaphore>; 2],
+    lane_in_bytes: Inboxes,
+    shared_in_bytes: Inboxes,
+    /// Whether the peer may have lanes.
+    lanes: watch::Sender<bool>,
     lane_out_bytes: Arc<Semaphore>,
     request_read_timeout: Duration,
     reading: Mutex<FuturesUnordered<BoxFuture<'static, Option<IncomingRequest>>>>,
@@ -67,17 +70,24 @@ impl EncryptedChannel {
     ) -> Result<Self, &'static str> {
         let key = peer_key(&conn).ok_or("no_key")?;
         let purpose = purpose(&conn).ok_or("no_purpose")?;
+        let peer = key.peer_id();
+        let ours = pool(LANE_INBOX_BYTES_MAX);
         Ok(Self(Arc::new(Channel {
             conn,
-            peer: key.peer_id(),
+            peer,
             key,
             purpose,
             dialed,
             request_bytes: pool(limits.request_bytes_max.max(REQUEST_BYTES_MAX)),
             // The connection's own bound comes first, so that one peer never holds all of the node's.
             answer_bytes: [pool(ANSWER_BYTES_PER_CONNECTION_MAX), node.answers],
-            lane_in_bytes: [pool(LANE_INBOX_BYTES_MAX), node.lanes_in],
-            shared_in_bytes: [pool(SHARED_INBOX_BYTES_MAX), node.shared_in],
+            lane_in_bytes: Inboxes {
+                // Whatever connections a voter has: it has its share once, and nobody else has of it.
+                of_voter: vec![Arc::clone(&ours), node.voters_in.of(peer)],
+                of_other: vec![ours, node.lanes_in],
+            },
+            shared_in_bytes: Inboxes::same(vec![pool(SHARED_INBOX_BYTES_MAX), node.shared_in]),
+            lanes: watch::Sender::new(false),
             lane_out_bytes: node.lanes_out,
             request_read_timeout: limits.request_read_timeout,
             reading: Mutex::default(),
@@ -191,6 +201,14 @@ impl EncryptedChannel {
     pub fn allow_lane(&self) {
         let kinds = u32::try_from(LaneKind::ALL.len()).unwrap_or(1);
         self.0.conn.set_max_concurrent_uni_streams(VarInt::from_u32(kinds));
+        self.0.lanes.send_replace(true);
+    }
+
+    /// Takes that back: the peer's lanes end, what is under way on them is lost and its memory is given
+    /// back, and further ones are not taken.
+    pub fn end_lanes(&self) {
+        self.0.conn.set_max_concurrent_uni_streams(VarInt::from_u32(0));
+        self.0.lanes.send_replace(false);
     }
 
     /// Opens this node's lane for decisions to the peer, which is usable at once: what is sent before the
@@ -212,11 +230,16 @@ impl EncryptedChannel {
     pub async fn accept_lane(&self) -> Option<LaneReader> {
         loop {
             let from = self.0.conn.accept_uni().await.ok()?;
-            let pools = |kind| match kind {
+            let inboxes = |kind| match kind {
                 LaneKind::Decisions => self.0.lane_in_bytes.clone(),
                 LaneKind::Shared => self.0.shared_in_bytes.clone(),
             };
-            if let Some(lane) = LaneReader::begin(from, pools).await {
+            // What the peer may not have is dropped, which stops it.
+            let allowed = self.0.lanes.subscribe();
+            if !*allowed.borrow() {
+                continue;
+            }
+            if let Some(lane) = LaneReader::begin(from, inboxes, allowed).await {
                 return Some(lane);
             }
         }
@@ -248,6 +271,7 @@ impl EncryptedChannel {
 pub(super) struct NodePools {
     answers: Arc<Semaphore>,
     lanes_in: Arc<Semaphore>,
+    voters_in: Arc<VoterPools>,
     shared_in: Arc<Semaphore>,
     lanes_out: Arc<Semaphore>,
 }
@@ -257,9 +281,29 @@ impl NodePools {
         Self {
             answers: pool(limits.answer_bytes_max.max(FRAME_BYTES_MAX)),
             lanes_in: pool(LANES_BYTES_MAX),
+            voters_in: Arc::default(),
             shared_in: pool(SHARED_INBOXES_BYTES_MAX),
             lanes_out: pool(LANES_BYTES_MAX),
         }
+    }
+}
+
+/// For each peer with a channel the memory it has as a voter, whatever others take: as many are in use as
+/// there are voters.
+#[derive(Debug, Default)]
+struct VoterPools(std::sync::Mutex<HashMap<PeerId, Weak<Semaphore>>>);
+
+impl VoterPools {
+    fn of(&self, peer: PeerId) -> Arc<Semaphore> {
+        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = pools.get(&peer).and_then(Weak::upgrade) {
+            return known;
+        }
+        // No more are kept than there are channels.
+        pools.retain(|_, pool| pool.strong_count() > 0);
+        let made = pool(LANE_INBOX_BYTES_MAX);
+        pools.insert(peer, Arc::downgrade(&made));
+        made
     }
 }
 

@@ -3,12 +3,14 @@
 //! An announced length allocates nothing: the buffer grows as bytes arrive, and never holds more
 //! room than it has bytes plus one step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use exo_types::CodecError;
 use exo_types::codec::{FRAME_HEADER_BYTES, frame_len};
 use exo_types::limits::{FRAME_READ_STEP_BYTES, LANE_FRAME_MILLIS_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::request::Budget;
@@ -54,14 +56,17 @@ pub(super) async fn read_frame<R: AsyncRead + Unpin>(
 }
 
 /// As [`read_frame`], where a frame counts `cost` bytes more than it has: many short ones wait at once.
-pub(super) async fn read_lane_frame<R: AsyncRead + Unpin>(
+/// From which bounds it is taken is asked when it has begun.
+pub(super) async fn read_lane_frame<'p, R: AsyncRead + Unpin>(
     source: &mut R,
     max: usize,
     cost: usize,
     budget: &mut Budget,
+    pools: impl Fn() -> &'p [Arc<Semaphore>],
 ) -> Result<Option<Vec<u8>>, FrameError> {
     let Some(header) = read_header(source).await? else { return Ok(None) };
     let len = frame_len(header, max).map_err(FrameError::TooLong)?;
+    *budget = Budget::new(pools());
     budget.take(len + cost).await;
     let mut body = Vec::new();
     // What is announced and does not come holds memory that others wait for.

@@ -24,7 +24,7 @@ use exo_types::limits::{
 use quinn::{RecvStream, SendStream, VarInt, WriteError};
 use tokio::io::BufReader;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use super::frame::{FrameError, read_lane_frame};
@@ -287,12 +287,27 @@ fn lost(error: &WriteError) -> LaneLost {
     }
 }
 
+/// From which bounds what is received is taken: the first is the connection's.
+#[derive(Clone, Debug)]
+pub(super) struct Inboxes {
+    pub(super) of_voter: Vec<Arc<Semaphore>>,
+    pub(super) of_other: Vec<Arc<Semaphore>>,
+}
+
+impl Inboxes {
+    /// The same for everybody.
+    pub(super) fn same(pools: Vec<Arc<Semaphore>>) -> Self {
+        Self { of_voter: pools.clone(), of_other: pools }
+    }
+}
+
 /// The receiving end of a peer's lane.
 #[derive(Debug)]
 pub struct LaneReader {
     from: BufReader<RecvStream>,
     kind: LaneKind,
-    pools: [Arc<Semaphore>; 2],
+    inboxes: Inboxes,
+    allowed: watch::Receiver<bool>,
     over: bool,
 }
 
@@ -310,10 +325,14 @@ impl LaneReader {
     /// Waits for the first byte; `None` when it does not come or names no kind.
     pub(super) async fn begin(
         mut from: RecvStream,
-        pools: impl FnOnce(LaneKind) -> [Arc<Semaphore>; 2],
+        inboxes: impl FnOnce(LaneKind) -> Inboxes,
+        mut allowed: watch::Receiver<bool>,
     ) -> Option<Self> {
         let mut tag = [0];
-        from.read_exact(&mut tag).await.ok()?;
+        tokio::select! {
+            read = from.read_exact(&mut tag) => read.ok()?,
+            _ = allowed.wait_for(|allowed| !allowed) => return None,
+        }
         let Some(kind) = LaneKind::from_tag(tag[0]) else {
             metric::request_refused("lane_kind");
             // Fails on a stream that is over already.
@@ -321,7 +340,7 @@ impl LaneReader {
             return None;
         };
         let from = BufReader::with_capacity(READ_BYTES, from);
-        Some(Self { from, kind, pools: pools(kind), over: false })
+        Some(Self { from, kind, inboxes: inboxes(kind), allowed, over: false })
     }
 
     /// What the peer sends over it.
@@ -329,23 +348,39 @@ impl LaneReader {
         self.kind
     }
 
-    /// The next message; `None` when the lane is over: the peer ended it, the connection is lost, or it
-    /// broke the framing, which stops its stream.
-    ///
-    /// Waits while messages that were returned before and not yet dropped take all of the peer's share.
-    /// The reading must not be dropped before it is done.
+    /// As [`next_of`](Self::next_of), of a peer without a vote.
     pub async fn next(&mut self) -> Option<LaneMessage> {
+        self.next_of(|| false).await
+    }
+
+    /// The next message; `None` when the lane is over: the peer ended it, the connection is lost, it is
+    /// [taken back](super::EncryptedChannel::end_lanes), or it broke the framing, which stops its stream.
+    ///
+    /// When a message begins `votes` says whether the peer has a vote: then it is read into the voter's
+    /// own memory, and waits for nobody else. Waits while messages that were returned before and not yet dropped take all of the peer's share.
+    /// The reading must not be dropped before it is done.
+    pub async fn next_of(&mut self, votes: impl Fn() -> bool) -> Option<LaneMessage> {
         if self.over {
             return None;
         }
-        let mut budget = Budget::new(&self.pools);
+        let mut budget = Budget::default();
+        let inboxes = &self.inboxes;
+        let begun = || match votes() {
+            true => inboxes.of_voter.as_slice(),
+            false => inboxes.of_other.as_slice(),
+        };
         let read = read_lane_frame(
             &mut self.from,
             self.kind.bytes_max(),
             LANE_FRAME_COST_BYTES,
             &mut budget,
+            begun,
         );
-        let cause = match read.await {
+        let read = tokio::select! {
+            read = read => Some(read),
+            _ = self.allowed.wait_for(|allowed| !allowed) => None,
+        };
+        let cause = match read.unwrap_or(Ok(None)) {
             Ok(Some(body)) => return Some(LaneMessage { body, _budget: budget }),
             Ok(None) => None,
             Err(FrameError::TooLong(_)) => Some("lane_too_long"),

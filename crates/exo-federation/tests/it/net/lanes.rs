@@ -6,8 +6,8 @@ use exo_federation::driver::net::{
     EncryptedChannel, Endpoint, Lane, LaneFrame, LaneKind, LaneLost, LaneReader, LaneWriter,
 };
 use exo_types::limits::{
-    CONNECTION_WINDOW_BYTES, CONSENSUS_MESSAGE_BYTES_MAX, FRAME_BYTES_MAX, LANE_INBOX_BYTES_MAX,
-    LANE_OUTBOX_BYTES_MAX,
+    CONNECTION_WINDOW_BYTES, CONSENSUS_MESSAGE_BYTES_MAX, FRAME_BYTES_MAX, LANE_FRAME_COST_BYTES,
+    LANE_INBOX_BYTES_MAX, LANE_OUTBOX_BYTES_MAX, LANES_BYTES_MAX,
 };
 use tokio::runtime::Handle;
 
@@ -335,4 +335,81 @@ async fn a_lane_of_no_kind_is_stopped_and_the_next_one_is_heard() {
     let mut reader = within(channel.accept_lane()).await.expect("opens");
     assert_eq!(next(&mut reader).await, [8]);
     assert_eq!(within(odd.stopped()).await.expect("is stopped"), Some(2u32.into()));
+}
+
+/// Messages of which only the beginning comes, as long as it may be, over each of so many connections.
+async fn begin_and_stop(server: &Endpoint, seeds: std::ops::Range<u8>) -> Vec<EncryptedChannel> {
+    let mut kept = Vec::new();
+    for seed in seeds {
+        let (endpoint, rogue) =
+            Rogue::like(&identity(seed)).dial(address(server)).await.expect("connects");
+        let channel = within(server.accept()).await.expect("is open");
+        channel.allow_lane();
+        let mut stream = within(rogue.open_uni()).await.expect("has one");
+        let len = u32::try_from(CONSENSUS_MESSAGE_BYTES_MAX).expect("fits").to_be_bytes();
+        stream.write_all(&[&[0], len.as_slice(), &[7; 10]].concat()).await.expect("writes");
+        let mut reader = within(channel.accept_lane()).await.expect("opens");
+        tokio::spawn(async move {
+            let _ = reader.next().await;
+            drop((endpoint, rogue, stream));
+        });
+        kept.push(channel);
+    }
+    kept
+}
+
+#[tokio::test]
+async fn members_without_a_vote_that_hold_all_memory_by_slow_frames_keep_no_voter_waiting() {
+    let server = bind(200);
+    // One more than there is room for: each takes as much as a message may.
+    let all = LANES_BYTES_MAX / (CONSENSUS_MESSAGE_BYTES_MAX + LANE_FRAME_COST_BYTES) + 1;
+    let last = u8::try_from(all + 2).expect("few");
+    let _held = begin_and_stop(&server, 2..last).await;
+    let voter = bind(1);
+    let (near, far) = join(&voter, &server, 200).await;
+    let lane = near.open_lane(&Handle::current());
+    far.allow_lane();
+    assert!(lane.send(&frame(&vec![3; CONSENSUS_MESSAGE_BYTES_MAX])));
+    let mut reader = within(far.accept_lane()).await.expect("opens its lane");
+    let got = within(reader.next_of(|| true)).await.expect("is read at once");
+    assert_eq!(got.body.len(), CONSENSUS_MESSAGE_BYTES_MAX);
+    drop(got);
+    // Without a vote it would wait with the others.
+    assert!(lane.send(&frame(&vec![4; CONSENSUS_MESSAGE_BYTES_MAX])));
+    let brief = Duration::from_millis(500);
+    assert!(tokio::time::timeout(brief, reader.next_of(|| false)).await.is_err());
+}
+
+#[tokio::test]
+async fn lanes_that_are_taken_back_end_give_their_memory_back_and_are_not_opened_again() {
+    let server = bind(2);
+    let (_endpoint, rogue) =
+        Rogue::like(&identity(1)).dial(address(&server)).await.expect("connects");
+    let channel = within(server.accept()).await.expect("is open");
+    channel.allow_lane();
+    let mut stream = within(rogue.open_uni()).await.expect("has one");
+    stream.write_all(&[0, 0, 0, 0, 9, 7]).await.expect("writes");
+    let mut reader = within(channel.accept_lane()).await.expect("opens");
+    let brief = Duration::from_millis(200);
+    let reading = async {
+        let next = reader.next().await;
+        next.is_none()
+    };
+    let ending = async {
+        tokio::time::sleep(brief).await;
+        channel.end_lanes();
+    };
+    assert!(within(async { tokio::join!(reading, ending).0 }).await, "in the middle of a message");
+    drop(reader);
+    assert!(within(stream.stopped()).await.expect("is stopped").is_some());
+    // It may have had leave for one more; nothing of that is heard.
+    if let Ok(Ok(mut second)) = tokio::time::timeout(brief, rogue.open_uni()).await {
+        second.write_all(&[0, 0, 0, 0, 1, 7]).await.expect("writes");
+    }
+    assert!(tokio::time::timeout(brief, channel.accept_lane()).await.is_err());
+    channel.allow_lane();
+    let mut third = within(rogue.open_uni()).await.expect("has one again");
+    third.write_all(&[0, 0, 0, 0, 1, 8]).await.expect("writes");
+    let mut reader = within(channel.accept_lane()).await.expect("opens");
+    assert_eq!(next(&mut reader).await, [8]);
 }
