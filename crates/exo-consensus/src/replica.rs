@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use exo_types::limits::{
-    ACCEPTED_SEQUENCES_MAX, STATUS_BUSY_MILLIS, STATUS_IDLE_MILLIS, VIEW_TIMEOUT_MILLIS,
+    ACCEPTED_SEQUENCES_MAX, STATUS_BUSY_MILLIS, STATUS_IDLE_MILLIS, SUBMISSIONS_WAITING_MAX,
+    VIEW_TIMEOUT_MILLIS,
 };
 use exo_types::{Epoch, FederationId, PeerId, Sequence, View};
 
@@ -289,6 +290,19 @@ impl<L: Ledger> Replica<L> {
     /// The epoch.
     pub fn epoch(&self) -> Epoch {
         self.state.epoch
+    }
+
+    /// How many more updates of this member it takes now: none without a seat.
+    pub fn submissions_room(&self) -> usize {
+        match self.seat() {
+            Some(_) => SUBMISSIONS_WAITING_MAX.saturating_sub(self.client.len()),
+            None => 0,
+        }
+    }
+
+    /// Whether this member has a seat.
+    pub fn has_seat(&self) -> bool {
+        self.seat().is_some()
     }
 
     /// What it may do.

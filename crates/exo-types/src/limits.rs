@@ -315,6 +315,8 @@ pub const BATCH_BUNDLES_MAX: usize = 64;
 pub const BATCH_BYTES_MAX: usize = 512 * 1024;
 /// Updates of a node's own that wait to be put into a bundle.
 pub const SUBMISSIONS_WAITING_MAX: usize = 8 * 1024;
+/// Updates that a member proposes in one call, all of them or none.
+pub const SUBMISSIONS_TOGETHER_MAX: usize = 4 * 1024;
 /// Batches that a primary has in flight at first.
 pub const BATCHES_IN_FLIGHT_MIN: usize = 2;
 /// Batches that a primary has in flight when more updates wait than one batch takes.
@@ -613,7 +615,8 @@ const _: () = assert!(API_REQUESTS_IN_FLIGHT_MAX < API_CONNECTIONS_MAX);
 const _: () = assert!(16 * DIMENSIONS_MAX + 6 * QUERY_TEXT_BYTES_MAX < API_BODY_BYTES_MAX);
 const _: () = assert!(2 * IMPORT_BATCH_BYTES < API_RECORDS_BODY_BYTES_MAX);
 const _: () = assert!(2 * BUNDLE_BYTES_MAX < API_PROPOSALS_BODY_BYTES_MAX);
-const _: () = assert!(API_PROPOSALS_MAX <= SUBMISSIONS_WAITING_MAX);
+const _: () = assert!(API_PROPOSALS_MAX <= SUBMISSIONS_TOGETHER_MAX);
+const _: () = assert!(2 * SUBMISSIONS_TOGETHER_MAX <= SUBMISSIONS_WAITING_MAX);
 const _: () = assert!(DEADLINE_MILLIS_MAX < API_CONNECTION_LIFE_MILLIS_MAX);
 const _: () = assert!(LOG_ENTRIES_MAX.ilog2() < LOG_PATH_HASHES_MAX as u32);
 const _: () = assert!(LOG_MEMORY_ENTRIES_MAX < LOG_ENTRIES_MAX);

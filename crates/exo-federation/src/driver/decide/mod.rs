@@ -39,7 +39,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use exo_consensus::{Directory, Input, Voters};
+use exo_consensus::{Decline, Directory, Input, Voters};
 use exo_crypto::PostQuantumKeypair;
 use exo_node::decide::{Decided, Decision, Decisions, Keys};
 use exo_node::effect::Input as NodeInput;
@@ -276,6 +276,42 @@ impl Shared {
         Ok(())
     }
 
+    /// Proposes all of these or none: whether the pool has room is looked at before the first, and nobody
+    /// else comes between. What becomes of each is told to `to`, in their order.
+    pub(crate) fn propose_all(
+        &self,
+        decisions: &[Decision],
+    ) -> Result<Vec<oneshot::Receiver<Settled>>, Settled> {
+        let mut inner = self.lock();
+        if let Some(cause) = &inner.halted {
+            return Err(Settled::Halted(cause.clone()));
+        }
+        if decisions.iter().any(|decision| decision.to_update().is_err()) {
+            return Err(Settled::Declined(Decline::TooLong));
+        }
+        let replica = inner.decisions.replica();
+        if !replica.has_seat() {
+            return Err(Settled::Declined(Decline::NoVote));
+        }
+        if decisions.len() + OWN_SUBMISSIONS > replica.submissions_room() {
+            return Err(Settled::Declined(Decline::Busy));
+        }
+        let mut waiting = Vec::with_capacity(decisions.len());
+        for decision in decisions {
+            let now = self.clock.now().mono;
+            let (to, settled) = oneshot::channel();
+            let ticket = inner.tickets.issue(now, Some(to));
+            match inner.decisions.submit(now, ticket, decision) {
+                Ok(outputs) => self.carry_out(&mut inner, outputs),
+                // It encoded a moment ago.
+                Err(_) => drop(inner.tickets.settle(ticket)),
+            }
+            waiting.push(settled);
+        }
+        self.settle(&mut inner);
+        Ok(waiting)
+    }
+
     /// Certified decisions from now on.
     pub(crate) fn watch(&self) -> broadcast::Receiver<Arc<Decided>> {
         self.events.subscribe()
@@ -366,6 +402,9 @@ impl Drop for EndsWith<'_> {
     }
 }
 
+/// Places among the updates that wait which are left to what the replica submits by itself: a wish for a
+/// change of seats, a request to rejoin.
+const OWN_SUBMISSIONS: usize = 2;
 /// How late a tick may come.
 const TICK_LATE: Duration = Duration::from_millis(20);
 

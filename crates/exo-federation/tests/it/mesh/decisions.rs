@@ -6,6 +6,7 @@ use exo_federation::{
     ConsensusRole, DecisionEvent, DecisionKind, DecisionOutcome, ErrorCode, FederatedMesh,
     InviteOptions, PeerState, Proposal, StateUpdate, byzantine_commit, join_federation,
 };
+use exo_types::limits::SUBMISSIONS_TOGETHER_MAX;
 use exo_types::{Epoch, PeerId};
 
 use super::nodes::{Federation, Home, all_active, invite, state, stop, until};
@@ -339,4 +340,28 @@ async fn founders_that_all_died_before_they_began_to_decide_decide_when_they_are
     all_active(&nodes).await;
     assert!(nodes.iter().all(|node| role(node) == Some(ConsensusRole::Voter)));
     commit(&nodes[0], "after all").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_updates_in_one_call_are_all_taken_or_none() {
+    let federation = four().await;
+    let node = federation.founder();
+    let update = |number: usize| StateUpdate(format!("of many {number}").into_bytes());
+    let views = node.propose_many((0..500).map(update).collect(), DEADLINE).await.expect("all");
+    assert_eq!(views.len(), 500);
+    assert!(views.is_sorted_by(|one, next| one.index < next.index), "in the order of the log");
+    assert!(views.iter().all(|view| view.certified));
+    let size = size(node);
+    // One that is out of bounds: none of the others is taken.
+    let mixed = vec![update(1), StateUpdate(Vec::new()), update(2)];
+    let error = node.propose_many(mixed, DEADLINE).await.expect_err("one is empty");
+    assert_eq!(error.code, ErrorCode::UpdateTooLong);
+    let none = node.propose_many(Vec::new(), DEADLINE).await.expect_err("none");
+    assert_eq!(none.code, ErrorCode::InvalidArgument);
+    let over = (0..=SUBMISSIONS_TOGETHER_MAX).map(update).collect();
+    let error = node.propose_many(over, DEADLINE).await.expect_err("too many");
+    assert_eq!(error.code, ErrorCode::InvalidArgument);
+    commit(node, "after").await;
+    let page = node.decisions(size, 100, false).await.expect("lists");
+    assert_eq!(page.decisions.len(), 1, "nothing of what was refused is in the log");
 }

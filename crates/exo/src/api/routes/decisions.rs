@@ -8,14 +8,15 @@ use axum::http::header;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64;
-use exo_federation::{DecisionEvent, DecisionView, ErrorCode, Joiner, Proposal, Rules};
+use exo_federation::{
+    DecisionEvent, DecisionView, ErrorCode, Joiner, Proposal, Rules, StateUpdate,
+};
 use exo_types::Epoch;
 use exo_types::limits::{
     API_PROPOSALS_MAX, DEADLINE_MILLIS_MAX, DECISIONS_PER_PAGE_MAX, REASON_BYTES_MAX, VOTERS_MAX,
 };
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::api::Api;
@@ -134,17 +135,9 @@ async fn many(
     // Looked at before the first is proposed: they are taken together or not at all.
     let statements: Vec<Vec<u8>> =
         statements.iter().map(|text| base64(text)).collect::<Result<_, _>>()?;
-    let mut waiting = JoinSet::new();
-    for statement in statements {
-        let mesh = api.mesh().clone();
-        waiting.spawn(async move { mesh.propose(Proposal::Statement(statement), deadline).await });
-    }
-    let mut commits = Vec::with_capacity(waiting.len());
-    while let Some(done) = waiting.join_next().await {
-        let view = done.map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
-        commits.push(CommitDoc::new(view?));
-    }
-    commits.sort_unstable_by_key(|commit| commit.index);
+    let updates = statements.into_iter().map(StateUpdate).collect();
+    let views = api.mesh().propose_many(updates, deadline).await?;
+    let commits: Vec<CommitDoc> = views.into_iter().map(CommitDoc::new).collect();
     let status = api.mesh().decisions_status();
     let size = status.as_ref().map_or(0, |status| status.size);
     let certified = commits.last().map_or(0, |commit| commit.index + 1);
