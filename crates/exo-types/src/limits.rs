@@ -432,7 +432,7 @@ pub const CLOCK_DRIFT_MILLIS_MAX: u64 = 5_000;
 pub const STAMP_MILLIS_MAX: u64 = (1 << 48) - 1;
 /// Entries in one signed batch.
 pub const BATCH_ENTRIES_MAX: usize = 256;
-/// How long written entries wait for others before their batch is signed, milliseconds.
+/// How long written entries wait for others at most before their batch is signed, milliseconds.
 pub const BATCH_FLUSH_MILLIS: u64 = 50;
 /// Dots that one entry may say it has observed.
 pub const OBSERVED_DOTS_MAX: usize = 64;
@@ -491,6 +491,11 @@ pub const SHARED_COLLECTIONS_PER_PEER_MAX: usize = 64;
 pub const SHARE_MEMBERS_MAX: usize = 240;
 /// Writes to one shared collection that wait for the disk before a further one is refused.
 pub const SHARED_WRITES_WAITING_MAX: usize = 8 * 1024;
+/// Batches of one shared collection that a member signs in a second as writes come, however few are in each.
+/// What comes beyond waits for others, at most [`BATCH_FLUSH_MILLIS`].
+pub const SHARED_BATCHES_PER_SECOND: u64 = 250;
+/// Such batches that may be signed one after another after a pause.
+pub const SHARED_BATCHES_AT_ONCE: u32 = 250;
 /// Messages about shared collections handed to one member's lane that have not left it yet.
 pub const SHARED_WINDOW_MESSAGES: usize = 4;
 /// Bytes of messages about shared collections that are being received over one connection or wait to be
@@ -536,6 +541,9 @@ pub const SHARED_PAGE_KEYS_MAX: usize = 1024;
 pub const SHARED_NEWS_MILLIS: u64 = 200;
 /// Pause between two rounds in which a collection is compared with some member's unasked, milliseconds.
 pub const SHARED_ROUND_MILLIS: u64 = 5_000;
+/// How long a member that holds the same as one from which it is coming is not asked while nothing new comes,
+/// milliseconds.
+pub const SHARED_ASK_WAIT_MILLIS: u64 = 3_000;
 /// Silence after which a synchronisation is given up, milliseconds.
 pub const SHARED_SILENCE_MILLIS: u64 = 30_000;
 /// Silence after which a synchronisation does not keep another member from being asked, milliseconds.

@@ -14,7 +14,7 @@ use exo_crypto::PostQuantumKeypair;
 use exo_types::limits::{
     BATCH_ENTRIES_MAX, BATCH_FLUSH_MILLIS, BATCHES_PER_AUTHOR_MAX, ENTRIES_PER_AUTHOR_MAX,
     ENTRY_BYTES_MAX, ENTRY_BYTES_PER_AUTHOR_MAX, ENTRY_VALUE_BYTES_MAX, OBSERVED_DOTS_MAX,
-    SHARED_LACKING_MAX, SYNC_ITEMS_STEP_BYTES,
+    SHARED_BATCHES_AT_ONCE, SHARED_BATCHES_PER_SECOND, SHARED_LACKING_MAX, SYNC_ITEMS_STEP_BYTES,
 };
 use exo_types::{CollectionName, Now, PeerId, RecordId, Timestamp};
 
@@ -30,6 +30,8 @@ pub(super) struct Collection {
     writer: Writer,
     /// When the first entry that waits to be signed came.
     since: Option<Duration>,
+    /// What signing batches as they came has used up, as the time at which all of it is paid back.
+    spent: Duration,
     /// Of each entry that waits to be signed, whose it is, and its value.
     pending: Vec<(Option<u64>, Option<Value>)>,
     /// Bytes of these values.
@@ -92,6 +94,7 @@ impl Collection {
             clock,
             writer,
             since: None,
+            spent: Duration::ZERO,
             pending: Vec::new(),
             pending_bytes: 0,
             pending_keys: BTreeMap::new(),
@@ -185,6 +188,11 @@ impl Collection {
         self.own_commit > saved
     }
 
+    /// A batch is signed at this time.
+    pub(super) fn spend(&mut self, now: Duration) {
+        self.spent = self.spent.max(now) + BATCH_STEP;
+    }
+
     /// This commit holds something that this member signed.
     pub(super) fn signed_in(&mut self, number: u64) {
         self.own_commit = self.own_commit.max(number);
@@ -195,19 +203,30 @@ impl Collection {
         self.replica.chain_end(&self.me()) == self.writer.end()
     }
 
+    /// This member has signed up to here, says a note beside the stores; whether the store lacks some of it.
+    /// Nothing is signed then before that has come back from others.
+    pub(super) fn recall(&mut self, end: ChainEnd) -> bool {
+        if end.seq > self.writer.end().seq {
+            self.writer = Writer::new(self.me(), self.name().clone(), end);
+        }
+        !self.has_own_history()
+    }
+
     /// Whether it is time to sign.
     pub(super) fn is_due(&self, now: Duration) -> bool {
         self.due_at().is_some_and(|at| at <= now)
     }
 
+    /// When what waits is signed, if nothing signed is under way to the disk by then: at once, except that a
+    /// collection of many small batches costs everybody a signature each. So only so many a second are
+    /// signed at once; what comes beyond waits for its turn, at most [`BATCH_FLUSH_MILLIS`].
     pub(super) fn due_at(&self) -> Option<Duration> {
         let since = self.since?;
-        let wait = if self.pending.len() >= BATCH_ENTRIES_MAX || !self.waiting.is_empty() {
-            0
-        } else {
-            BATCH_FLUSH_MILLIS
-        };
-        Some(since + Duration::from_millis(wait))
+        if self.pending.len() >= BATCH_ENTRIES_MAX || !self.waiting.is_empty() {
+            return Some(since);
+        }
+        let turn = self.spent.saturating_sub(BATCH_STEP * SHARED_BATCHES_AT_ONCE);
+        Some(turn.clamp(since, since + Duration::from_millis(BATCH_FLUSH_MILLIS)))
     }
 
     /// What is seen at a key.
@@ -359,13 +378,25 @@ impl Collection {
     }
 }
 
+/// How far this member's own chain goes once a write is on the disk, where the write adds to it: for
+/// [`Shared::recall`](super::Shared::recall).
+pub fn own_end(write: &WriteBatch) -> Option<&[u8]> {
+    let own = |(key, _): &&(Vec<u8>, Option<Vec<u8>>)| key.as_slice() == [OWN];
+    write.changes.iter().rev().find(own)?.1.as_deref()
+}
+
+/// As [`own_end`], of all that a store holds.
+pub fn saved_end(saved: &BTreeMap<Vec<u8>, Vec<u8>>) -> Option<&[u8]> {
+    saved.get([OWN].as_slice()).map(Vec::as_slice)
+}
+
 fn end_bytes(end: &ChainEnd) -> Vec<u8> {
     let numbers = [end.seq, end.total_entries, end.total_bytes];
     let numbers = numbers.iter().flat_map(|number| number.to_be_bytes());
     numbers.chain(end.hash.0).collect()
 }
 
-fn end_from(bytes: &[u8]) -> Option<ChainEnd> {
+pub(super) fn end_from(bytes: &[u8]) -> Option<ChainEnd> {
     let number = |at: usize| {
         let bytes = bytes.get(at..at + 8)?.try_into().ok()?;
         Some(u64::from_be_bytes(bytes))
@@ -382,3 +413,5 @@ pub(super) const ASKED: u8 = b'x';
 pub(super) const KEPT: u8 = b'k';
 /// Dots that one write observes, in entries beside it where one entry cannot.
 const DOTS_MAX: usize = 32 * OBSERVED_DOTS_MAX;
+/// What one batch uses up.
+const BATCH_STEP: Duration = Duration::from_nanos(1_000_000_000 / SHARED_BATCHES_PER_SECOND);

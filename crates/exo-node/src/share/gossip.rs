@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use exo_crdt::StateRoot;
 use exo_types::limits::{
-    SHARED_NEWS_MILLIS, SHARED_ROUND_MILLIS, SHARED_STALLED_MILLIS, SHARED_TALKS_PER_COLLECTION_MAX,
+    SHARED_ASK_WAIT_MILLIS, SHARED_NEWS_MILLIS, SHARED_ROUND_MILLIS, SHARED_STALLED_MILLIS,
+    SHARED_TALKS_PER_COLLECTION_MAX,
 };
 use exo_types::{CollectionName, PeerId};
 
@@ -116,11 +118,36 @@ impl Shared {
         if !state.heard(now) || state.talks_about(name) || full {
             return;
         }
+        if self.comes_from_another(&peer, name, ours) {
+            return;
+        }
+        let Some(state) = self.peers.get_mut(&peer) else { return };
         let link = state.link(name);
         let other = link.heard.is_some_and(|held| held.root != ours && held.epoch == epoch);
         if other && link.pause <= now {
             self.ask(peer, name);
         }
+    }
+
+    /// Whether what a peer holds is coming from another one that said the same root: a second session would
+    /// bring everything twice. It is begun when the first has ended, or has brought nothing for a while.
+    pub(super) fn comes_from_another(
+        &self,
+        peer: &PeerId,
+        name: &CollectionName,
+        ours: StateRoot,
+    ) -> bool {
+        let root_of = |of: &Peer| of.links.get(name)?.heard.map(|held| held.root);
+        let Some(root) = self.peers.get(peer).and_then(root_of).filter(|root| *root != ours) else {
+            return false;
+        };
+        let (wait, now) = (Duration::from_millis(SHARED_ASK_WAIT_MILLIS), self.now.mono);
+        let silent = Duration::from_millis(SHARED_STALLED_MILLIS);
+        let goes_on = |talk: &Talk| talk.moved + silent > now && talk.brought + wait > now;
+        let brings = |talk: &Talk| talk.collection == *name && !talk.over && goes_on(talk);
+        let others = self.peers.iter().filter(|(other, _)| *other != peer);
+        let mut same = others.filter(|(_, state)| root_of(state) == Some(root));
+        same.any(|(_, state)| state.talks.values().any(brings))
     }
 
     /// Asks the peers that hold something else, those first that have waited longest, and from time to time
@@ -137,12 +164,14 @@ impl Shared {
             let jitter = u64::from(u16::from_le_bytes(self.random())) % SHARED_ROUND_MILLIS;
             let Some(collection) = self.collections.get_mut(&name) else { continue };
             collection.round = now + Duration::from_millis(SHARED_ROUND_MILLIS / 2 + jitter);
+            let ours = collection.held().root;
             let draw = u64::from_le_bytes(self.random());
             let readers = self.readers_with_lane(&name);
             let free = |peer: &&PeerId| {
                 self.peers.get(peer).is_some_and(|state| {
                     let paused = state.links.get(&name).is_some_and(|link| link.pause > now);
-                    !paused && state.cut_off.is_none() && !state.talks_about(&name)
+                    let free = !paused && state.cut_off.is_none() && !state.talks_about(&name);
+                    free && !self.comes_from_another(peer, &name, ours)
                 })
             };
             let free: Vec<_> = readers.iter().filter(free).copied().collect();

@@ -1,18 +1,18 @@
 //! The shared collections of one node, as a state machine without I/O.
 //!
 //! [`Shared`] stands beside the node and its decisions: it takes [`Input`]s and gives [`Output`]s. Writes of
-//! this member need nobody else; they are collected for up to 50 ms or 256 entries, signed once, saved, and
-//! acknowledged when they are on the disk. Then the readers with a lane are told that there is news, and
-//! who does not have it asks for a session ([`exo_crdt::sync`]). What came over one lane is news on the
-//! others, so all converge without all pairs talking.
+//! this member need nobody else; those that come while a batch is on its way to the disk are the next one,
+//! signed once, saved, and acknowledged when they are on the disk. Then the readers with a lane are told that
+//! there is news, and who does not have it asks for a session ([`exo_crdt::sync`]). What came over one lane
+//! is news on the others, so all converge without all pairs talking.
 //!
 //! # Requirements
 //! - A lane is an encrypted and ordered channel with the member that it names.
 //! - Who calls carries out the outputs in order: commits one after another, and what is sent on one lane in
 //!   its order. Nothing has to wait for anything else: what must not be sent before it is on the disk is
 //!   not given out before [`Input::Saved`].
-//! - A store that was lost is not replaced by an empty one under the same identity: the member would sign
-//!   its numbers a second time, and prove itself a liar.
+//! - A store that was lost is not replaced by an empty one under the same identity without saying how far the
+//!   member had signed ([`Shared::recall`]): it would sign its numbers a second time, and prove itself a liar.
 //!
 //! # Provided
 //! - An acknowledged write survives any crash.
@@ -53,6 +53,7 @@ use exo_types::{CollectionName, Now, PeerId, RecordId};
 use collection::Collection;
 use peer::Peer;
 
+pub use collection::{own_end, saved_end};
 pub use exo_crdt::replica::RestoreError;
 pub use io::{
     Change, CollectionView, CutOff, Input, Lag, Output, Refused, ShareEvent, ShareRefusal, Shown,
@@ -133,6 +134,18 @@ impl Shared {
         let restored = Collection::restore(self.me, name.clone(), kind, saved, &authors)?;
         self.collections.insert(name, restored);
         Ok(())
+    }
+
+    /// How far this member had signed its own chain of a collection, as [`own_end`] gave it when that went
+    /// to the disk; kept where the loss of the stores does not reach it. To be called after the collection
+    /// was restored, or was found to have no store. `Some(true)`: the store has lost batches of this member,
+    /// and what it writes is refused ([`ShareRefusal::OwnHistory`]) until they have come back from others;
+    /// `None`: these bytes are none of [`own_end`]'s.
+    pub fn recall(&mut self, name: &CollectionName, end: &[u8]) -> Option<bool> {
+        let end = collection::end_from(end)?;
+        let (me, kind) = (self.me, self.rights.terms(name).spec.kind);
+        let new = || Collection::new(me, name.clone(), kind);
+        Some(self.collections.entry(name.clone()).or_insert_with(new).recall(end))
     }
 
     /// Takes an input; gives what is to be done, in order.

@@ -68,6 +68,8 @@ pub(super) struct Talk {
     pub(super) begun: Duration,
     /// When something came or left last.
     pub(super) moved: Duration,
+    /// When something new came last, or it began.
+    pub(super) brought: Duration,
     /// Items that were new.
     pub(super) fresh: usize,
     /// Messages with items that were sent.

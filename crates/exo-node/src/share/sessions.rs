@@ -72,7 +72,9 @@ impl Shared {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let full =
             full || !state.may_open(now) || state.talks.len() >= SHARED_SESSIONS_PER_PEER_MAX;
-        if full || state.talks_about(&name) {
+        let full = full || state.talks_about(&name);
+        let ours = self.collections.get_mut(&name).map(|collection| collection.held().root);
+        if full || ours.is_some_and(|ours| self.comes_from_another(&peer, &name, ours)) {
             self.refuse(peer, number, Closed::Busy);
             return;
         }
@@ -151,6 +153,9 @@ impl Shared {
         talk.gave += step.send.iter().filter(items).count();
         talk.out.extend(step.send);
         talk.fresh += fresh;
+        if fresh > 0 {
+            talk.brought = self.now.mono;
+        }
         talk.barren = if fresh > 0 { 0 } else { talk.barren + 1 };
         if talk.barren > SHARED_BARREN_MESSAGES_MAX {
             self.cut_off(peer, CutOff::NeverEnds);
@@ -347,6 +352,7 @@ impl Talk {
             out: VecDeque::new(),
             begun: now,
             moved: now,
+            brought: now,
             fresh: 0,
             gave: 0,
             barren: 0,

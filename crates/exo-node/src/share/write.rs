@@ -73,8 +73,9 @@ impl Shared {
         if self.has(name, None) { Ok(()) } else { Err(ShareRefusal::TooManyCollections) }
     }
 
-    /// Signs what has waited long enough, in every collection of which nothing signed waits for the disk:
-    /// so one commit takes what came while the one before was written.
+    /// Signs what is due, in every collection of which nothing signed waits for the disk: so a write that
+    /// comes alone waits for nothing but the disk, and one commit takes what came while the one before was
+    /// written.
     pub(super) fn flush_due(&mut self) {
         let (now, saved) = (self.now.mono, self.saved);
         let due = |c: &super::Collection| c.is_due(now) && !c.unsaved(saved);
@@ -110,6 +111,7 @@ impl Shared {
         let number = self.commit(name, signed.write, false);
         if let Some(collection) = self.collections.get_mut(name) {
             collection.signed_in(number);
+            collection.spend(self.now.mono);
             let acks = signed.acks.into_iter();
             let acks = acks.map(|(ticket, id)| (number, ticket, Written::Entry(id)));
             collection.acks.extend(acks);

@@ -201,11 +201,18 @@ impl World {
 
     /// Everything that a node writes is on its disk.
     pub(crate) fn save(&mut self, n: usize) {
-        while let Some((number, name, write, erase)) = self.hosts[n].writing.pop_front() {
-            let store = self.hosts[n].stores.entry(name).or_default();
-            if erase { store.erase(&write) } else { store.commit(&write) }.expect("saves");
-            self.give(n, Input::Saved(number));
-        }
+        while self.save_one(n) {}
+    }
+
+    /// Saves the oldest commit that waits, if there is one.
+    pub(crate) fn save_one(&mut self, n: usize) -> bool {
+        let Some((number, name, write, erase)) = self.hosts[n].writing.pop_front() else {
+            return false;
+        };
+        let store = self.hosts[n].stores.entry(name).or_default();
+        if erase { store.erase(&write) } else { store.commit(&write) }.expect("saves");
+        self.give(n, Input::Saved(number));
+        true
     }
 
     /// A member proposes, and all hear what the log makes of it.
