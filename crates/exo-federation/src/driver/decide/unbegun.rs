@@ -102,7 +102,7 @@ mod tests {
             .map(|seed| Member {
                 key: PostQuantumKeypair::from_seed(&[seed; 32]).expect("a key").public().clone(),
                 cosigner: CosignerKeypair::from_seed(&[seed; 32]).expect("a key").public().clone(),
-                name: NodeName::new(&format!("n{seed}")).expect("a name"),
+                name: NodeName::new(format!("n{seed}")).expect("a name"),
                 unverified: false,
                 since: Epoch(4),
                 revoked: None,
