@@ -187,3 +187,64 @@ fn forged_entries_and_broken_sessions_cut_their_sender_off_and_nobody_else() {
         |event: &ShareEvent| matches!(event, ShareEvent::Refused { reason: Refused::Forged, .. });
     assert!(!world.hosts[0].events.iter().any(refused));
 }
+
+/// What a member is cut off for at the first node, after it said this in a session of its own.
+fn cut_off_for(
+    world: &mut World,
+    from: usize,
+    messages: Vec<exo_crdt::sync::SyncMessage>,
+) -> Option<CutOff> {
+    let session = u64::from(id(from) > id(0)) + 1_000;
+    let open = ShareMessage::Open { session, collection: collection("notes"), secret: [1; 32] };
+    world.give(0, Input::Message { peer: id(from), message: open });
+    for message in messages {
+        let message = ShareMessage::Sync { session, message };
+        world.give(0, Input::Message { peer: id(from), message });
+    }
+    world.hosts[0].events.iter().find_map(|event| match event {
+        ShareEvent::CutOff { peer, reason } if *peer == id(from) => Some(*reason),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_session_that_brings_nothing_and_does_not_end_cuts_its_member_off() {
+    let mut world = World::new(4, 4, 6);
+    world.connect_all();
+    world.put(0, "notes", "a", "x");
+    world.run(2_000);
+    let nothing = |count| vec![exo_crdt::sync::SyncMessage::Items(Vec::new()); count];
+    let bound = exo_types::limits::SHARED_BARREN_MESSAGES_MAX;
+    assert_eq!(cut_off_for(&mut world, 2, nothing(bound)), None);
+    assert_eq!(cut_off_for(&mut world, 1, nothing(bound + 1)), Some(CutOff::NeverEnds));
+    world.put(3, "notes", "b", "y");
+    world.run(2_000);
+    assert_eq!(world.get(0, "notes", "b"), Some(b"y".to_vec()), "others are served");
+}
+
+#[test]
+fn an_altered_batch_cuts_off_who_sent_it_and_its_author_is_served() {
+    let mut world = World::new(4, 4, 7);
+    world.connect_all();
+    world.put(0, "notes", "a", "x");
+    world.run(2_000);
+    (0..3).for_each(|n| world.cut(3, n));
+    world.put(3, "notes", "b", "y");
+    world.pass(100);
+    let replica = world.hosts[3].shared.as_ref().and_then(|s| s.replica(&collection("notes")));
+    let mut items = replica.expect("has it").items();
+    items.retain_mut(|item| match item {
+        exo_crdt::sync::Item::Batch { batch, .. } => {
+            let header = batch.header.claimed().expect("a header");
+            batch.entries[0].key = super::key("other");
+            header.author == id(3)
+        }
+        _ => false,
+    });
+    let items = vec![exo_crdt::sync::SyncMessage::Items(items)];
+    assert_eq!(cut_off_for(&mut world, 1, items), Some(CutOff::Forged));
+    assert_eq!(world.get(0, "notes", "other"), None);
+    (0..3).for_each(|n| world.connect(3, n));
+    world.run(3_000);
+    assert_eq!(world.get(0, "notes", "b"), Some(b"y".to_vec()));
+}

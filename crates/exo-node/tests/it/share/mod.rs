@@ -3,6 +3,7 @@
 mod access;
 mod cuts;
 mod faults;
+mod lies;
 mod vectors;
 mod world;
 mod writes;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use exo_crdt::WriteBatch;
 use exo_crdt::store::{MemoryStore, Store};
+use exo_crdt::sync::SyncMessage;
 use exo_crypto::PostQuantumKeypair;
 use exo_node::decide::{Decision, Outcome};
 use exo_node::share::{
@@ -13,6 +14,7 @@ use exo_node::share::{
 };
 use exo_types::{CollectionName, Now, PeerId, RecordId, Timestamp, Wire};
 
+use super::lies::Lie;
 use crate::decide::{Town, id};
 
 pub(crate) fn collection(text: &str) -> CollectionName {
@@ -59,6 +61,10 @@ pub(crate) struct World {
     pub(crate) lanes: BTreeSet<(usize, usize)>,
     /// Lanes on which nothing arrives, though nobody has noticed.
     pub(crate) stuck: BTreeSet<(usize, usize)>,
+    /// Sessions that liars have begun: with whom, under which number.
+    begun: BTreeSet<(usize, usize, u64)>,
+    /// Who lies, and how.
+    pub(crate) liars: BTreeMap<usize, Lie>,
     queues: BTreeMap<(usize, usize), VecDeque<ShareMessage>>,
     pub(crate) now: Now,
     pub(crate) chance: Chance,
@@ -81,6 +87,8 @@ impl World {
             town: Town::new(members, voters),
             lanes: BTreeSet::new(),
             stuck: BTreeSet::new(),
+            liars: BTreeMap::new(),
+            begun: BTreeSet::new(),
             queues: BTreeMap::new(),
             now: Now { wall: Timestamp(1_800_000_000_000), mono: Duration::from_secs(1) },
             chance: Chance(seed),
@@ -129,6 +137,7 @@ impl World {
             self.queues.remove(&(b, a));
             self.hosts[a].in_flight.remove(&id(b));
             self.hosts[b].in_flight.remove(&id(a));
+            self.begun.retain(|(liar, to, _)| (*liar, *to) != (a, b) && (*liar, *to) != (b, a));
             self.give(a, Input::NoLane(id(b)));
             self.give(b, Input::NoLane(id(a)));
         }
@@ -245,6 +254,10 @@ impl World {
         let wire = message.to_wire().expect("what is sent is within its bounds");
         self.bytes += wire.len() as u64;
         let message = ShareMessage::from_wire(&wire).expect("decodes");
+        let message = match self.liars.get(&from) {
+            Some(lie) => lie.twist(message, &mut self.chance),
+            None => message,
+        };
         self.give(to, Input::Message { peer: id(from), message });
         true
     }
@@ -266,6 +279,31 @@ impl World {
         self.now.mono += Duration::from_millis(millis);
         for n in 0..self.hosts.len() {
             self.give(n, Input::Tick);
+        }
+        let endless = self.liars.iter().filter(|(_, lie)| **lie == Lie::Endless);
+        for liar in endless.map(|(n, _)| *n).collect::<Vec<_>>() {
+            for to in (0..self.hosts.len()).filter(|to| *to != liar) {
+                if self.lanes.contains(&(liar.min(to), liar.max(to))) {
+                    self.go_on_for_ever(liar, to);
+                }
+            }
+        }
+    }
+
+    /// Begins a session that brings nothing, and goes on with those begun before.
+    fn go_on_for_ever(&mut self, liar: usize, to: usize) {
+        // Beyond the numbers that its own node gives.
+        let session = 2 * (1_000_000 + self.chance.next() % 4) + u64::from(id(liar) > id(to));
+        let (collection, secret) = (collection("notes"), [7; 32]);
+        let nothing = || SyncMessage::Items(Vec::new());
+        let open = ShareMessage::Open { session, collection, secret };
+        let sync = |_| ShareMessage::Sync { session, message: nothing() };
+        let messages: Vec<_> = match self.begun.insert((liar, to, session)) {
+            true => vec![open],
+            false => (0..8).map(sync).collect(),
+        };
+        for message in messages {
+            self.give(to, Input::Message { peer: id(liar), message });
         }
     }
 
@@ -325,6 +363,16 @@ impl World {
         for n in nodes {
             assert_eq!(view(*n), view(nodes[0]), "node {n} sees something else");
         }
+        // What is seen key by key is what is seen of all at once.
+        let shared = self.hosts[nodes[0]].shared.as_ref().expect("is up");
+        let replica = shared.replica(&collection(name)).expect("has it");
+        let later = self.now.wall.plus_millis(3_600_000);
+        let at_once = replica.view(later).keys;
+        let by_key: BTreeMap<_, _> = replica
+            .keys(None)
+            .filter_map(|key| Some((key.clone(), replica.visible(key, later)?)))
+            .collect();
+        assert_eq!(by_key, at_once);
     }
 
     /// What each of these nodes holds, in numbers.
