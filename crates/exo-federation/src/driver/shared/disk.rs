@@ -10,11 +10,12 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use exo_crdt::{Store, WriteBatch};
-use exo_node::share::Input;
+use exo_node::share::{Input, own_end};
 use exo_types::CollectionName;
 use exo_types::limits::SHARED_UNSAVED_BYTES_MAX;
 use tokio::sync::watch;
 
+use super::ends::Ends;
 use super::error::{StoreError, io_error};
 use super::host::Keeper;
 use super::log::SharedLog;
@@ -95,6 +96,7 @@ impl Work {
 pub(crate) struct Logs {
     dir: PathBuf,
     open: BTreeMap<CollectionName, SharedLog>,
+    pub(super) ends: Ends,
 }
 
 impl Logs {
@@ -104,7 +106,8 @@ impl Logs {
     /// [`StoreError`].
     pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error(dir))?;
-        let mut logs = Self { dir: dir.to_owned(), open: BTreeMap::new() };
+        let ends = Ends::beside(dir)?;
+        let mut logs = Self { dir: dir.to_owned(), open: BTreeMap::new(), ends };
         for entry in fs::read_dir(dir).map_err(io_error(dir))? {
             let name = entry.map_err(io_error(dir))?.file_name();
             let name = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
@@ -178,7 +181,11 @@ impl Logs {
         let log = self.of(collection)?;
         log.commit(&write)?;
         metrics::counter!("exo_shared_saves_total").increment(1);
-        log.tidy()
+        log.tidy()?;
+        match own_end(&write) {
+            Some(end) => self.ends.note(collection, end, false),
+            None => Ok(()),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! between the disk, the members and the callers.
 //!
 //! - [`SharedLog`], [`SharedCollection`]: the disk. `disk`: the thread that writes it.
+//! - `ends`: how far this member has signed, kept beside the disk's stores against their loss.
 //! - `Host`: what runs. `start`: from the disk. `outputs`: carrying out.
 //! - `mailbox`: what the node and the log of decisions leave for it. `lane`: the way to one member.
 //!
@@ -19,6 +20,7 @@
 
 mod collection;
 mod disk;
+mod ends;
 mod error;
 mod frame;
 mod host;

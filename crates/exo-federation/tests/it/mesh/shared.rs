@@ -288,6 +288,8 @@ async fn a_node_put_back_from_a_copy_proves_itself_a_liar_and_all_learn_of_it() 
     }
     std::fs::remove_dir_all(&shared).expect("removes");
     copy(kept.path(), &shared);
+    // So is what it noted beside its stores: without that it would notice.
+    std::fs::remove_dir_all(shared.with_extension("ends")).expect("removes");
     let back = net.back(away).await;
     put(&back.node, &name, "two", "what it wrote instead").await;
     for laned in &all {
@@ -330,4 +332,36 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(&path, &to).expect("copies");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_store_is_noticed_and_written_to_again_when_it_has_come_back() {
+    let net = Net::default();
+    let mut all = net.federation(3).await;
+    let name = collection("labels");
+    for n in 0..3 {
+        put(&all[2].node, &name, &format!("k{n}"), "x").await;
+    }
+    in_step(&nodes(&all), &name).await;
+    let away = all.pop().expect("three");
+    let shared = away.home.path().join("shared");
+    let away = net.kill(away);
+    for laned in &all {
+        net.cut(&laned.node);
+    }
+    std::fs::remove_dir_all(&shared).expect("is deleted");
+
+    // Alone it knows that it has written, and not what: it must not sign those numbers again.
+    let back = net.back(away).await;
+    let early = back.node.shared_put(&name, &key("k3"), b"early".to_vec()).await;
+    assert_eq!(early.expect_err("is refused").code, ErrorCode::SharedCatchingUp);
+    for laned in &all {
+        net.mend(&laned.node);
+    }
+    let (node, at) = (&back.node, key("k3"));
+    let ready = || async { node.shared_put(&name, &at, b"y".to_vec()).await.ok() };
+    until_async("what it wrote has come back", ready).await;
+    assert_eq!(seen(node, &name, "k0").await.as_deref(), Some("x"));
+    sees(&all[0].node, &name, "k3", "y").await;
+    assert!(all[0].node.shared_evidence().await.expect("shows it").is_empty());
 }
