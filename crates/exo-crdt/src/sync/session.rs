@@ -66,6 +66,7 @@ pub struct Session {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
+    tips_seen: bool,
     compared: bool,
     want_sent: bool,
     want_seen: bool,
@@ -132,6 +133,7 @@ impl Session {
             SyncMessage::Hello { root, epoch, nonce } => self.hello(replica, root, epoch, nonce),
             SyncMessage::Same => Ok(self.end(SyncEnd::Same)),
             SyncMessage::Epoch(theirs) => Ok(self.end(SyncEnd::Epochs { ours, theirs })),
+            SyncMessage::Differs { .. } if self.set.is_some() => Err(SyncError::Unexpected),
             SyncMessage::Differs { tips, rest } => {
                 let (loose, ids) = replica.loose();
                 self.loose = loose;
@@ -142,7 +144,7 @@ impl Session {
                 send.push(SyncMessage::Set(first));
                 Ok(Step { send, ..Step::default() })
             }
-            SyncMessage::Tips(tips) => Ok(self.push_newer(replica, &tips)),
+            SyncMessage::Tips(tips) => self.push_newer(replica, &tips),
             SyncMessage::Set(message) => self.compare(replica, &message, nonce),
             SyncMessage::Want { shorts, authors } => self.wanted(replica, &shorts, &authors),
             SyncMessage::Items(items) => Ok(self.take(items)),
@@ -228,7 +230,11 @@ impl Session {
         replica.author_items(author)
     }
 
-    fn push_newer(&mut self, replica: &Replica, theirs: &[ChainTip]) -> Step {
+    fn push_newer(&mut self, replica: &Replica, theirs: &[ChainTip]) -> Result<Step, SyncError> {
+        // Each time costs all that the other lacks.
+        if self.set.is_none() || std::mem::replace(&mut self.progress.tips_seen, true) {
+            return Err(SyncError::Unexpected);
+        }
         let mut items = Vec::new();
         for tip in theirs {
             let Some(author) = replica.author_of(tip.author) else { continue };
@@ -236,7 +242,7 @@ impl Session {
                 items.extend(self.beyond(replica, author, tip));
             }
         }
-        Step { send: in_messages(items), ..Step::default() }
+        Ok(Step { send: in_messages(items), ..Step::default() })
     }
 
     fn compare(

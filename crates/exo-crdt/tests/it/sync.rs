@@ -325,6 +325,32 @@ fn messages_out_of_place_end_the_session_with_an_error() {
 }
 
 #[test]
+fn what_a_peer_lacks_is_made_ready_for_it_once_a_session() {
+    let (mut a, b) = pair();
+    write(&mut a, 0..3);
+    let (mut asker, hello) = Session::ask(&a.replica, LINK, [1; 16]);
+    let mut answerer = Session::answer(&b.replica, LINK, [2; 16]);
+    let differs = answerer.handle(&b.replica, hello, [3; 16]).expect("ok").send.remove(0);
+    let first = asker.handle(&a.replica, differs.clone(), [4; 16]).expect("ok").send;
+    assert!(first.iter().any(|message| matches!(message, SyncMessage::Items(_))), "{first:?}");
+    assert_eq!(asker.handle(&a.replica, differs, [4; 16]), Err(SyncError::Unexpected));
+
+    // The other way round: the asker names its ends, and what is after them comes.
+    let (mut asker, hello) = Session::ask(&b.replica, LINK, [1; 16]);
+    let mut answerer = Session::answer(&a.replica, LINK, [2; 16]);
+    let differs = answerer.handle(&a.replica, hello, [3; 16]).expect("ok").send.remove(0);
+    let said = asker.handle(&b.replica, differs, [4; 16]).expect("ok").send;
+    let tips = said.iter().find(|message| matches!(message, SyncMessage::Tips(_))).expect("tips");
+    let mut not_begun = Session::answer(&a.replica, LINK, [2; 16]);
+    let early = not_begun.handle(&a.replica, tips.clone(), [5; 16]);
+    assert_eq!(early, Err(SyncError::Unexpected));
+    let sent = answerer.handle(&a.replica, tips.clone(), [5; 16]).expect("ok").send;
+    assert!(sent.iter().any(|message| matches!(message, SyncMessage::Items(_))), "{sent:?}");
+    let again = answerer.handle(&a.replica, tips.clone(), [6; 16]);
+    assert_eq!(again, Err(SyncError::Unexpected));
+}
+
+#[test]
 fn a_peer_that_asks_for_layers_without_end_is_cut_off() {
     let (a, b) = sets(100, 5, 5, 1);
     let mut asker = SetSync::new(a, LINK, [1; 16]).expect("fits");
