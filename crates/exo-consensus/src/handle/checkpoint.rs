@@ -96,6 +96,15 @@ impl<L: Ledger> Replica<L> {
             return;
         }
         self.outbox.record(Record::Certified(Arc::clone(&certificate)));
+        self.take_over(certificate);
+    }
+
+    /// Takes a certified checkpoint over that is in the journal.
+    pub(crate) fn take_over(&mut self, certificate: Arc<Certificate>) {
+        let point = certificate.point();
+        if point.sequence <= self.stable.sequence {
+            return;
+        }
         self.stable = point;
         self.certificate = Some(Arc::clone(&certificate));
         self.past.retain(|sequence, _| *sequence > point.sequence);

@@ -7,6 +7,7 @@
 //! voter, and every liar among the voters costs one ask before a correct one is asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use exo_types::limits::{
@@ -16,6 +17,7 @@ use exo_types::limits::{
 use exo_types::{Epoch, PeerId, Sequence};
 
 use crate::effect::Effect;
+use crate::guard::Record;
 use crate::ledger::Ledger;
 use crate::message::{FetchLog, LogPiece, Message};
 use crate::replica::Replica;
@@ -220,6 +222,12 @@ impl<L: Ledger> Replica<L> {
             return self.on_false_piece(from);
         }
         self.take_piece_of(&from);
+        // Before the batches: after a crash among them they must count as certified, for there may be more
+        // than a window of them.
+        let ahead = certified.sequence > self.state.executed;
+        if ahead {
+            self.outbox.record(Record::Certified(Arc::clone(&piece.certificate)));
+        }
         for batch in piece.batches {
             if self.state.follow(&batch).is_err() {
                 return;
@@ -229,7 +237,11 @@ impl<L: Ledger> Replica<L> {
                 return;
             }
         }
-        self.adopt(piece.certificate);
+        if ahead {
+            self.take_over(piece.certificate);
+        } else {
+            self.adopt(piece.certificate);
+        }
         self.prune_slots();
         self.fetch_log();
     }

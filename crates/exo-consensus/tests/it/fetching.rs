@@ -3,9 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use exo_consensus::{LogPiece, Message, Start, Status};
+use exo_consensus::{LogPiece, Message, Record, Start, Status};
 use exo_types::Sequence;
-use exo_types::limits::{TRANSFER_BATCHES_MAX, TRANSFER_TIMEOUT_MILLIS};
+use exo_types::limits::{ACCEPTED_SEQUENCES_MAX, TRANSFER_BATCHES_MAX, TRANSFER_TIMEOUT_MILLIS};
 
 use crate::lab::{Lab, id};
 
@@ -71,6 +71,24 @@ fn a_voter_that_boasts_and_sends_nothing_costs_one_ask_before_another() {
     assert!(asked[&0] <= others + 1, "{asked:?}");
     let most = (others as u64 + 2) * (TRANSFER_TIMEOUT_MILLIS + 100);
     assert!(took <= most, "{took} ms, {asked:?}");
+}
+
+#[test]
+fn after_a_crash_within_a_piece_no_more_waits_for_its_certificate_than_a_window_has() {
+    let mut lab = behind(TRANSFER_BATCHES_MAX);
+    caught_up_among(&mut lab, &[]);
+    let journal = lab.nodes[3].journal.clone();
+    let appends = journal.iter().filter(|record| matches!(record, Record::Append(_))).count();
+    assert!(appends >= TRANSFER_BATCHES_MAX, "{appends}");
+    for left in [1, 2 * ACCEPTED_SEQUENCES_MAX as usize + 1, appends] {
+        lab.nodes[3].journal = journal.clone();
+        let ends = journal.iter().enumerate().filter(|(_, of)| matches!(of, Record::Append(_)));
+        let kept = ends.map(|(at, _)| at + 1).nth(left - 1).expect("so many");
+        lab.crash(3, kept);
+        lab.restart(3);
+        let past = lab.core(3).load().past;
+        assert!(past <= 2 * ACCEPTED_SEQUENCES_MAX as usize, "{past} of {left}");
+    }
 }
 
 #[test]
