@@ -493,9 +493,9 @@ pub const SHARE_MEMBERS_MAX: usize = 240;
 pub const SHARED_WRITES_WAITING_MAX: usize = 8 * 1024;
 /// Batches of one shared collection that a member signs in a second as writes come, however few are in each.
 /// What comes beyond waits for others, at most [`BATCH_FLUSH_MILLIS`].
-pub const SHARED_BATCHES_PER_SECOND: u64 = 250;
+pub const SHARED_BATCHES_PER_SECOND: u64 = 32;
 /// Such batches that may be signed one after another after a pause.
-pub const SHARED_BATCHES_AT_ONCE: u32 = 250;
+pub const SHARED_BATCHES_AT_ONCE: u32 = 64;
 /// Messages about shared collections handed to one member's lane that have not left it yet.
 pub const SHARED_WINDOW_MESSAGES: usize = 4;
 /// Bytes of messages about shared collections that are being received over one connection or wait to be
