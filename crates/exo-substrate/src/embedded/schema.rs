@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
@@ -71,10 +71,20 @@ impl Place {
     /// Takes the store for this process alone, for as long as the file returned is open.
     pub(super) fn lock(&self) -> Result<File, SubstrateError> {
         let file = private(&self.beside(".lock")).map_err(self.io("making its lock file"))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(SubstrateError::InUse { path: self.path.clone() }),
-            Err(TryLockError::Error(error)) => Err(self.io("taking its lock")(error)),
+        let until = Instant::now() + LOCK_WAIT;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                // A process that is being started has its parent's files until it runs its own program, so a
+                // lock that was given back may be held for a moment more.
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    std::thread::sleep(LOCK_AGAIN);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(SubstrateError::InUse { path: self.path.clone() });
+                }
+                Err(TryLockError::Error(error)) => return Err(self.io("taking its lock")(error)),
+            }
         }
     }
 
@@ -267,6 +277,9 @@ const FORMAT: i64 = 1;
 const PAGE_BYTES: i64 = 8192;
 /// How long a connection waits for another one of this process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the store's lock is waited for, and how often it is tried.
+const LOCK_WAIT: Duration = Duration::from_millis(300);
+const LOCK_AGAIN: Duration = Duration::from_millis(10);
 /// Prepared statements each connection keeps.
 const STATEMENTS_CACHED: usize = 64;
 /// Page cache of each connection; negative numbers are kibibytes to SQLite.
