@@ -10,7 +10,8 @@
 //!
 //! - [`Host`]: what runs. `start`: from the disk, or for the first time. `outputs`: carrying out.
 //! - `disk`: the journal's thread. `signer`: the thread that signs. `hear`: messages of peers.
-//! - `unbegun`: the mark of a node that has not begun. `lanes`: over which session a peer is reached. `tickets`: who waits for what was proposed.
+//! - `unbegun`: the mark of a node that has not begun. `lanes`: over which session a peer is reached.
+//! - `tickets`: who waits for what was proposed.
 //! - `show`: reading the log.
 
 mod disk;
@@ -372,12 +373,16 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(|poisoned| {
             let mut inner = poisoned.into_inner();
-            // What was left half made must not be said or decided on.
-            if inner.halted.is_none() {
-                self.halt(&mut inner, PANICKED.to_owned());
-            }
+            self.panicked(&mut inner);
             inner
         })
+    }
+
+    /// What was left half made must not be said or decided on.
+    fn panicked(&self, inner: &mut Inner) {
+        if inner.halted.is_none() {
+            self.halt(inner, PANICKED.to_owned());
+        }
     }
 
     fn directory(&self) -> Arc<Directory> {
@@ -394,10 +399,7 @@ struct EndsWith<'a>(&'a Shared);
 impl Drop for EndsWith<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let mut inner = self.0.lock();
-            if inner.halted.is_none() {
-                self.0.halt(&mut inner, PANICKED.to_owned());
-            }
+            self.0.panicked(&mut self.0.lock());
         }
     }
 }

@@ -19,11 +19,12 @@
 //! [`Start::Founding`]: exo_consensus::Start::Founding
 //! [`Start::Wiped`]: exo_consensus::Start::Wiped
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::driver::store::sync_parent;
 use crate::error::{ErrorCode, FederationError};
 
 /// See the [module](self).
@@ -73,10 +74,6 @@ impl Unbegun {
     fn failed(&self, error: &io::Error) -> FederationError {
         FederationError::new(ErrorCode::Io, format!("{}: {error}", self.0.display()))
     }
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 #[cfg(test)]

@@ -357,8 +357,8 @@ impl LaneReader {
     /// [taken back](super::EncryptedChannel::end_lanes), or it broke the framing, which stops its stream.
     ///
     /// When a message begins `votes` says whether the peer has a vote: then it is read into the voter's
-    /// own memory, and waits for nobody else. Waits while messages that were returned before and not yet dropped take all of the peer's share.
-    /// The reading must not be dropped before it is done.
+    /// own memory, and waits for nobody else. Waits while messages that were returned before and not yet
+    /// dropped take all of the peer's share. The reading must not be dropped before it is done.
     pub async fn next_of(&mut self, votes: impl Fn() -> bool) -> Option<LaneMessage> {
         if self.over {
             return None;

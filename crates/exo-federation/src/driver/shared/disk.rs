@@ -1,7 +1,7 @@
 //! The thread that writes the stores: all that waits, with one sync of each collection.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use exo_types::CollectionName;
 use exo_types::limits::SHARED_UNSAVED_BYTES_MAX;
 use tokio::sync::watch;
 
-use super::ends::Ends;
+use super::ends::{Ends, collections_in};
 use super::error::{StoreError, io_error};
 use super::host::Keeper;
 use super::log::SharedLog;
@@ -108,19 +108,15 @@ impl Logs {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error(dir))?;
         let ends = Ends::beside(dir)?;
         let mut logs = Self { dir: dir.to_owned(), open: BTreeMap::new(), ends };
-        for entry in fs::read_dir(dir).map_err(io_error(dir))? {
-            let name = entry.map_err(io_error(dir))?.file_name();
-            let name = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
-            if let Some(name) = name.and_then(|name| CollectionName::new(name).ok()) {
-                let log = SharedLog::open(&logs.path(&name))?;
-                if let Some(repaired) = log.repaired() {
-                    tracing::info!(
-                        collection = %name, bytes = repaired.bytes,
-                        "the store of a shared collection was repaired after a crash"
-                    );
-                }
-                logs.open.insert(name, log);
+        for name in collections_in(dir, SUFFIX)? {
+            let log = SharedLog::open(&logs.path(&name))?;
+            if let Some(repaired) = log.repaired() {
+                tracing::info!(
+                    collection = %name, bytes = repaired.bytes,
+                    "the store of a shared collection was repaired after a crash"
+                );
             }
+            logs.open.insert(name, log);
         }
         Ok(logs)
     }

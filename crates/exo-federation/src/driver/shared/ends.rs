@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use exo_types::CollectionName;
 
 use super::error::{StoreError, damaged, io_error};
+use super::segment::sync_directory;
 
 /// The notes of all collections.
 #[derive(Debug)]
@@ -50,13 +51,7 @@ impl Ends {
     /// # Errors
     /// [`StoreError::Io`].
     pub(super) fn names(&self) -> Result<Vec<CollectionName>, StoreError> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(io_error(&self.dir))? {
-            let name = entry.map_err(io_error(&self.dir))?.file_name();
-            let name = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
-            names.extend(name.and_then(|name| CollectionName::new(name).ok()));
-        }
-        Ok(names)
+        collections_in(&self.dir, SUFFIX)
     }
 
     /// What was noted; `None` when nothing was.
@@ -88,8 +83,9 @@ impl Ends {
         sync: bool,
     ) -> Result<(), StoreError> {
         let path = self.path(name);
-        let there = path.exists();
+        let mut sync = sync;
         if !self.open.contains_key(name) {
+            sync |= !path.exists();
             self.make_dir()?;
             let mut options = OpenOptions::new();
             let options = options.create(true).truncate(false).write(true).mode(0o600);
@@ -98,9 +94,9 @@ impl Ends {
         let Some(file) = self.open.get(name) else { return Ok(()) };
         let note = [end, crc32fast::hash(end).to_be_bytes().as_slice()].concat();
         file.write_all_at(&note, 0).map_err(io_error(&path))?;
-        if sync || !there {
-            let synced = file.sync_all().and_then(|()| File::open(&self.dir)?.sync_all());
-            synced.map_err(io_error(&path))?;
+        if sync {
+            file.sync_all().map_err(io_error(&path))?;
+            sync_directory(&self.dir)?;
         }
         Ok(())
     }
@@ -108,6 +104,20 @@ impl Ends {
     fn path(&self, name: &CollectionName) -> PathBuf {
         self.dir.join(format!("{name}{SUFFIX}"))
     }
+}
+
+/// The collections of which a directory has a file with this ending.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub(super) fn collections_in(dir: &Path, suffix: &str) -> Result<Vec<CollectionName>, StoreError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io_error(dir))? {
+        let name = entry.map_err(io_error(dir))?.file_name();
+        let name = name.to_str().and_then(|name| name.strip_suffix(suffix));
+        names.extend(name.and_then(|name| CollectionName::new(name).ok()));
+    }
+    Ok(names)
 }
 
 /// What the files' names end with.

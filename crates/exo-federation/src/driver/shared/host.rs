@@ -314,10 +314,7 @@ impl Keeper {
 
     /// Does nothing any more: what is said could not be kept.
     pub(super) fn halt(&self, cause: String) {
-        let mut inner = self.lock();
-        if inner.halted.is_none() {
-            halt(&mut inner, cause);
-        }
+        halt(&mut self.lock(), cause);
     }
 
     /// Does something under the lock: at once where it is free, on a thread that may wait otherwise.
@@ -362,11 +359,8 @@ impl Keeper {
     /// A step panicked: what it left half made is not shared any more.
     fn panicked<'a>(&self, poisoned: PoisonError<MutexGuard<'a, Inner>>) -> MutexGuard<'a, Inner> {
         let mut inner = poisoned.into_inner();
-        if inner.halted.is_none() {
-            let cause =
-                "a step of the shared collections panicked: their state is not to be trusted";
-            halt(&mut inner, cause.to_owned());
-        }
+        let cause = "a step of the shared collections panicked: their state is not to be trusted";
+        halt(&mut inner, cause.to_owned());
         inner
     }
 
@@ -375,7 +369,11 @@ impl Keeper {
     }
 }
 
+/// The first cause stays.
 fn halt(inner: &mut Inner, cause: String) {
+    if inner.halted.is_some() {
+        return;
+    }
     tracing::error!(%cause, "this node shares nothing any more");
     metrics::gauge!("exo_shared_halted").set(1.0);
     inner.halted = Some(cause);
