@@ -23,6 +23,7 @@ use crate::driver::clock::Clock;
 use crate::driver::core::{Core, Keys, lock};
 use crate::driver::decide::{Life, Place, Ready};
 use crate::driver::net::{BindConfig, BindError, Endpoint, NetLimits};
+use crate::driver::pulse;
 use crate::driver::shared::Restored;
 use crate::driver::store::Store;
 use crate::error::{ErrorCode, FederationError};
@@ -162,6 +163,7 @@ impl FederatedMesh {
         let tasks = vec![
             tokio::spawn(Core::run_timer(Arc::downgrade(&core))).abort_handle(),
             tokio::spawn(Core::accept(Arc::downgrade(&core), endpoint)).abort_handle(),
+            tokio::spawn(pulse::watch(Arc::downgrade(&core))).abort_handle(),
         ];
         // What the node wanted when it was made: dials, first of all.
         core.drive(|_, _| ());

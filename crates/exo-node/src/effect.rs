@@ -68,6 +68,11 @@ pub enum Input {
         /// Why, where the peer said so.
         reason: Option<CloseReason>,
     },
+    /// The peer of a session leaves what is sent to it unacknowledged
+    /// ([`SILENCE_MILLIS`](exo_types::limits::SILENCE_MILLIS)).
+    FellSilent(SessionId),
+    /// The peer of a session that fell silent acknowledges again.
+    SpeaksAgain(SessionId),
     /// A dial failed.
     DialFailed {
         /// Who was dialled.

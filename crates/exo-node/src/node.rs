@@ -249,6 +249,8 @@ impl Node {
                 self.session_up(now, session, key, dialled, purpose, exporter);
             }
             Input::SessionDown { session, reason } => self.session_down(now, session, reason),
+            Input::FellSilent(session) => self.fell_silent(now, session),
+            Input::SpeaksAgain(session) => self.speaks_again(session),
             Input::DialFailed { peer, purpose, detail, refused } => {
                 self.dial_failed(now, peer, purpose, &detail, refused);
             }

@@ -143,9 +143,23 @@ pub const LANE_FRAME_MILLIS_MAX: u64 = 60_000;
 pub const REQUEST_READ_TIMEOUT_MILLIS: u64 = 5_000;
 /// Longest a stream may live, milliseconds.
 pub const STREAM_TIMEOUT_MILLIS: u64 = DEADLINE_MILLIS_MAX + 5_000;
+/// How long a dial waits for an answer before it is begun again beside the attempts that wait, milliseconds:
+/// over a way that opens meanwhile a new attempt is through at once, where an old one waits ever longer to
+/// ask again.
+pub const DIAL_AGAIN_MILLIS: u64 = 1_000;
+/// How long a peer may leave what is sent to it unacknowledged before it is dialled afresh, milliseconds.
+pub const SILENCE_MILLIS: u64 = 1_000;
+/// How often that is looked at, milliseconds.
+pub const SILENCE_LOOK_MILLIS: u64 = 250;
 /// First wait before a lost peer is dialled again, milliseconds; it doubles up to the maximum.
 pub const RECONNECT_MILLIS_MIN: u64 = 250;
-/// See [`RECONNECT_MILLIS_MIN`].
+/// The longest such wait for a voter, whom others wait for, milliseconds.
+pub const RECONNECT_VOTER_MILLIS_MAX: u64 = 1_000;
+/// The longest such wait for a member that was lost lately, milliseconds.
+pub const RECONNECT_LATELY_MILLIS_MAX: u64 = 4_000;
+/// How many failed dials are lately: some ten minutes.
+pub const RECONNECT_LATELY_DIALS: u32 = 64;
+/// The longest such wait at all, milliseconds.
 pub const RECONNECT_MILLIS_MAX: u64 = 30_000;
 /// A connection is replaced after this long, so that fresh keys follow a compromise, milliseconds.
 pub const REKEY_MILLIS: u64 = 30 * 60 * 1000;
@@ -465,12 +479,15 @@ pub const SYNC_KEYS_MAX: usize = 2;
 /// Ranges in one message of a reconciliation by ranges.
 pub const SYNC_RANGES_MAX: usize = 64 * 1024;
 /// Messages that one side takes in one reconciliation.
-pub const SYNC_MESSAGES_MAX: usize = 4096;
+pub const SYNC_MESSAGES_MAX: usize = 16 * 1024;
 /// Items that one side may ask for in one message.
 pub const SYNC_WANTS_MAX: usize = 512 * 1024;
 /// Length of one message of a reconciliation, bytes.
 pub const SYNC_MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX - 1024;
-/// Bytes of items that are put in one message before the next is begun, bytes.
+/// Bytes of items that a reconciliation puts in one message before the next is begun: what has come whole is
+/// taken in and passed on while the rest is on its way.
+pub const SYNC_PART_BYTES: usize = 256 * 1024;
+/// Bytes of values that an author puts in one batch, and a member in one answer, before the next is begun.
 pub const SYNC_ITEMS_STEP_BYTES: usize = 1024 * 1024;
 /// Length of one file of a shared collection's log from which on the next is begun, bytes.
 pub const SHARED_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
@@ -523,8 +540,12 @@ pub const SHARED_SESSIONS_MAX: usize = 128;
 pub const SHARED_SESSIONS_PER_PEER_MAX: usize = 16;
 /// Of these about one collection, without those that have been silent for [`SHARED_STALLED_MILLIS`].
 pub const SHARED_TALKS_PER_COLLECTION_MAX: usize = 2;
+/// As [`SHARED_TALKS_PER_COLLECTION_MAX`], of those that others began.
+pub const SHARED_ANSWERS_PER_COLLECTION_MAX: usize = 4;
+/// Batches more than a member's own that are much: they come from one other member at a time.
+pub const SHARED_MUCH_BATCHES: u64 = 32;
 /// Messages of one synchronisation that may bring nothing new.
-pub const SHARED_BARREN_MESSAGES_MAX: usize = 64;
+pub const SHARED_BARREN_MESSAGES_MAX: usize = 256;
 /// Live entries of a checkpoint in one message, each at most 40 bytes.
 pub const SHARED_LIVE_PIECE_ENTRIES: usize = 16 * 1024;
 /// Entries that one message asks to erase.
@@ -617,7 +638,11 @@ const _: () = assert!(4 * DIMENSIONS_MAX + QUERY_TEXT_BYTES_MAX < REQUEST_BYTES_
 const _: () = assert!(SEARCHES_PER_PEER_MAX < SEARCHES_IN_FLIGHT_MAX);
 const _: () = assert!(TOKEN_RENEW_BEFORE_MILLIS + CLOCK_SKEW_MILLIS_MAX < TOKEN_LIFE_MILLIS);
 const _: () = assert!(STREAM_TIMEOUT_MILLIS > DEADLINE_MILLIS_MAX);
-const _: () = assert!(RECONNECT_MILLIS_MIN < RECONNECT_MILLIS_MAX);
+const _: () = assert!(RECONNECT_MILLIS_MIN < RECONNECT_VOTER_MILLIS_MAX);
+const _: () = assert!(RECONNECT_VOTER_MILLIS_MAX < RECONNECT_LATELY_MILLIS_MAX);
+const _: () = assert!(RECONNECT_LATELY_MILLIS_MAX < RECONNECT_MILLIS_MAX);
+const _: () = assert!(DIAL_AGAIN_MILLIS * 2 < HANDSHAKE_TIMEOUT_MILLIS);
+const _: () = assert!(SILENCE_LOOK_MILLIS < SILENCE_MILLIS && SILENCE_MILLIS < IDLE_TIMEOUT_MILLIS);
 const _: () = assert!(API_WRITES_IN_FLIGHT_MAX < API_REQUESTS_IN_FLIGHT_MAX);
 const _: () = assert!(API_REQUESTS_IN_FLIGHT_MAX < API_CONNECTIONS_MAX);
 const _: () = assert!(16 * DIMENSIONS_MAX + 6 * QUERY_TEXT_BYTES_MAX < API_BODY_BYTES_MAX);

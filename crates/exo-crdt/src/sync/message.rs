@@ -4,7 +4,7 @@ use exo_crypto::Signed;
 use exo_types::bounded;
 use exo_types::codec::{CodecError, Wire, bound};
 use exo_types::limits::{
-    BATCH_ENTRIES_MAX, MEMBERS_MAX, SYNC_ITEMS_STEP_BYTES, SYNC_MESSAGE_BYTES_MAX, SYNC_WANTS_MAX,
+    BATCH_ENTRIES_MAX, MEMBERS_MAX, SYNC_MESSAGE_BYTES_MAX, SYNC_PART_BYTES, SYNC_WANTS_MAX,
 };
 use serde::{Deserialize, Serialize};
 
@@ -173,12 +173,12 @@ impl Wire for SyncMessage {
     }
 }
 
-/// Puts items into messages of about [`SYNC_ITEMS_STEP_BYTES`].
+/// Puts items into messages of about [`SYNC_PART_BYTES`].
 pub(crate) fn in_messages(items: Vec<Item>) -> Vec<SyncMessage> {
     let (mut messages, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
     for item in items {
         let more = item.bytes();
-        let full = bytes + more > SYNC_ITEMS_STEP_BYTES || part.len() == ITEMS_MAX;
+        let full = bytes + more > SYNC_PART_BYTES || part.len() == ITEMS_MAX;
         if full && !part.is_empty() {
             messages.push(SyncMessage::Items(std::mem::take(&mut part)));
             bytes = 0;

@@ -8,6 +8,7 @@
 //! - `effects`: carrying out what the node wants.
 //! - `journal`: what a replica of the commit protocol keeps on the disk.
 //! - `peer`: dialling, accepting and serving connections.
+//! - `pulse`: noticing that a peer has fallen silent.
 //! - `search`: running searches in the substrate.
 //! - [`shared`]: shared collections on disk.
 
@@ -18,6 +19,7 @@ mod effects;
 mod journal;
 pub mod net;
 mod peer;
+pub(crate) mod pulse;
 mod search;
 pub mod shared;
 pub(crate) mod store;

@@ -1,14 +1,17 @@
 //! Connections: dialling, accepting, and serving what peers ask.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use exo_crypto::Label;
 use exo_node::effect::{ExchangeId, Input, Purpose, SessionId};
 use exo_node::refusal::Refusal;
 use exo_node::wire::{CloseReason, Request, Response};
-use exo_types::limits::DIAL_ADDRESSES_MAX;
+use exo_types::limits::{DIAL_ADDRESSES_MAX, DIAL_AGAIN_MILLIS};
 use exo_types::{PeerAddress, PeerId, Wire};
-use futures::future::select_ok;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::Mutex;
 
 use super::core::{Core, lock};
@@ -16,7 +19,8 @@ use super::decide::Checks;
 use super::net::{self, ConnectError, EncryptedChannel, IncomingRequest, LaneKind, LaneReader};
 
 impl Core {
-    /// Dials a peer at all of its addresses at once; the first that proves its key counts.
+    /// Dials a peer at all of its addresses at once, and begins again beside that while nothing comes; the
+    /// first attempt at which it proves its key counts.
     pub(crate) async fn dial(
         self: Arc<Self>,
         peer: PeerId,
@@ -40,23 +44,34 @@ impl Core {
         let Some(endpoint) = self.endpoint.get() else {
             return Err(("this node is not listening".to_owned(), false));
         };
-        let mut dials = Vec::new();
+        let mut places = Vec::new();
         for address in addresses {
             let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
             let Ok(found) = found else { continue };
-            for at in found.take(DIAL_ADDRESSES_MAX.saturating_sub(dials.len())) {
-                dials.push(Box::pin(endpoint.connect(at, peer, net_purpose(purpose))));
-            }
+            places.extend(found.take(DIAL_ADDRESSES_MAX.saturating_sub(places.len())));
         }
-        if dials.is_empty() {
+        if places.is_empty() {
             return Err(("none of its addresses resolves".to_owned(), false));
         }
-        match select_ok(dials).await {
-            Ok((channel, _)) => Ok(channel),
-            Err(error) => {
+        let mut again = tokio::time::interval(Duration::from_millis(DIAL_AGAIN_MILLIS));
+        let mut dials = FuturesUnordered::new();
+        loop {
+            let error = tokio::select! {
+                _ = again.tick() => {
+                    let dial = |at: &SocketAddr| endpoint.connect(*at, peer, net_purpose(purpose));
+                    dials.extend(places.iter().map(dial));
+                    continue;
+                }
+                Some(ended) = dials.next() => match ended {
+                    Ok(channel) => return Ok(channel),
+                    Err(error) => error,
+                },
+            };
+            // The first attempt has had all its time, or every attempt has its answer.
+            if matches!(error, ConnectError::Timeout { .. }) || dials.is_empty() {
                 let refused =
                     matches!(error, ConnectError::Lost { reason: net::CloseReason::Refused, .. });
-                Err((error.to_string(), refused))
+                return Err((error.to_string(), refused));
             }
         }
     }

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use exo_crypto::Verified;
-use exo_types::limits::{RECONNECT_MILLIS_MAX, RECONNECT_MILLIS_MIN, REKEY_MILLIS};
+use exo_types::limits::{
+    RECONNECT_LATELY_DIALS, RECONNECT_LATELY_MILLIS_MAX, RECONNECT_MILLIS_MAX,
+    RECONNECT_MILLIS_MIN, RECONNECT_VOTER_MILLIS_MAX, REKEY_MILLIS,
+};
 use exo_types::{Now, PeerId};
 
 use crate::Node;
@@ -146,18 +149,38 @@ impl Node {
     /// when what is under way on it has.
     pub(crate) fn renew_sessions(&mut self, now: Now) {
         let life = Duration::from_millis(REKEY_MILLIS);
-        let reached = |peer: &PeerId| {
-            let known = self.directory.get(peer).filter(|known| known.is_current(now.wall));
-            known.is_some_and(|known| !known.addresses.is_empty())
-        };
         let old = |id: &SessionId| {
             let session = self.sessions.get(id);
             session.is_some_and(|s| s.dialled && now.mono.saturating_sub(s.opened) >= life)
         };
-        let due = self.by_peer.iter().filter(|(peer, id)| old(id) && reached(peer));
+        let due = self.by_peer.iter().filter(|(peer, id)| old(id) && self.is_reached(now, peer));
         for peer in due.map(|(peer, _)| *peer).collect::<Vec<_>>() {
             self.dial(now, peer);
         }
+    }
+
+    /// The session in use may lead nowhere, and once it leads somewhere again it takes as long as it has been
+    /// silent to find out (RFC 9002 section 6.2): the peer is dialled beside it. Whichever is through first
+    /// stays.
+    pub(crate) fn fell_silent(&mut self, now: Now, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.silent = true;
+        let peer = session.peer;
+        if self.by_peer.get(&peer) == Some(&id) && self.is_reached(now, &peer) {
+            self.dial(now, peer);
+        }
+    }
+
+    pub(crate) fn speaks_again(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.silent = false;
+        }
+    }
+
+    /// Whether it is known where a member is dialled.
+    fn is_reached(&self, now: Now, peer: &PeerId) -> bool {
+        let known = self.directory.get(peer).filter(|known| known.is_current(now.wall));
+        known.is_some_and(|known| !known.addresses.is_empty())
     }
 
     /// Dials a member, also beside a session that has fallen silent.
@@ -188,8 +211,11 @@ impl Node {
         }
         let Some(link) = self.links.get_mut(&peer) else { return };
         link.dialling = false;
-        let silent = link.hedged.is_some_and(|at| link.last_heard <= at);
-        match self.by_peer.get(&peer).copied() {
+        let unheard = link.hedged.is_some_and(|at| link.last_heard <= at);
+        let in_use = self.by_peer.get(&peer).copied();
+        let session = in_use.and_then(|id| self.sessions.get(&id));
+        let silent = unheard || session.is_some_and(|session| session.silent);
+        match in_use {
             // A fresh dial failed too: the session that fell silent leads nowhere.
             Some(session) if silent => self.drop_session(now, session, CloseReason::Silent),
             Some(_) => {}
@@ -208,7 +234,13 @@ impl Node {
         }
         link.refused |= refused;
         let doubled = RECONNECT_MILLIS_MIN.saturating_mul(1 << (link.failures - 1).min(16));
-        let wait = doubled.min(RECONNECT_MILLIS_MAX);
+        let failures = link.failures;
+        let most = match &self.membership {
+            Some(membership) if membership.roster.votes(&peer) => RECONNECT_VOTER_MILLIS_MAX,
+            _ if failures < RECONNECT_LATELY_DIALS => RECONNECT_LATELY_MILLIS_MAX,
+            _ => RECONNECT_MILLIS_MAX,
+        };
+        let wait = doubled.min(most);
         // Half fixed, half drawn: members that lost the same peer do not dial it in step.
         let wait = wait / 2 + wait * jitter / (2 * u64::from(u16::MAX));
         self.set_redial(peer, now.mono + Duration::from_millis(wait));

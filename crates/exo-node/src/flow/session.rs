@@ -47,6 +47,8 @@ pub(crate) struct Session {
     pub(crate) sync_again: bool,
     /// It is being closed and takes nothing new.
     pub(crate) closing: bool,
+    /// The peer leaves what is sent over it unacknowledged.
+    pub(crate) silent: bool,
     /// Where joining stands on this session.
     pub(crate) handshake: Option<JoinHandshake>,
     /// The joiner on this session was a member when it began.
@@ -126,6 +128,7 @@ impl Node {
                 syncing: false,
                 sync_again: false,
                 closing: false,
+                silent: false,
                 handshake: None,
                 again: false,
             },
@@ -292,7 +295,7 @@ impl Node {
     ///
     /// When both sides dial at once two sessions come up; the one that the smaller id dialled
     /// stays. A session that comes later replaces the older one, and so does at any time one whose
-    /// peer has started again in between: the older one leads nowhere.
+    /// peer has started again in between or has fallen silent: the older one leads nowhere.
     pub(crate) fn adopt(&mut self, now: Now, id: SessionId) {
         let Some(new) = self.sessions.get(&id).filter(|session| session.ready()) else { return };
         let (peer, dialled, opened, version) = (new.peer, new.dialled, new.opened, new.version);
@@ -300,7 +303,8 @@ impl Node {
             match self.by_peer.get(&peer).and_then(|old| Some((*old, self.sessions.get(old)?))) {
                 Some((old, _)) if old == id => None,
                 Some((old, known)) => {
-                    let crossed = known.dialled != dialled
+                    let crossed = !known.silent
+                        && known.dialled != dialled
                         && known.version == version
                         && known.opened.abs_diff(opened) < OPENING;
                     let new_stays = !crossed || dialled == (self.me < peer);

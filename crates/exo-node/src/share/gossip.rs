@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use exo_crdt::StateRoot;
 use exo_types::limits::{
-    SHARED_ASK_WAIT_MILLIS, SHARED_NEWS_MILLIS, SHARED_ROUND_MILLIS, SHARED_STALLED_MILLIS,
-    SHARED_TALKS_PER_COLLECTION_MAX,
+    SHARED_ASK_WAIT_MILLIS, SHARED_MUCH_BATCHES, SHARED_NEWS_MILLIS, SHARED_ROUND_MILLIS,
+    SHARED_STALLED_MILLIS, SHARED_TALKS_PER_COLLECTION_MAX,
 };
 use exo_types::{CollectionName, PeerId};
 
@@ -111,14 +111,14 @@ impl Shared {
     /// Begins a session if the peer holds something else and nothing speaks against it.
     pub(super) fn ask_if_due(&mut self, peer: PeerId, name: &CollectionName) {
         let now = self.now.mono;
-        let full = self.talks_going_on(name) >= SHARED_TALKS_PER_COLLECTION_MAX;
+        let full = self.talks_going_on(name, true) >= SHARED_TALKS_PER_COLLECTION_MAX;
         let Some(collection) = self.collections.get_mut(name) else { return };
         let (epoch, ours) = (collection.replica.checkpoint().epoch, collection.held().root);
         let Some(state) = self.peers.get_mut(&peer) else { return };
         if !state.heard(now) || state.talks_about(name) || full {
             return;
         }
-        if self.comes_from_another(&peer, name, ours) {
+        if self.comes_from_another(&peer, name, ours) || self.much_comes_already(&peer, name) {
             return;
         }
         let Some(state) = self.peers.get_mut(&peer) else { return };
@@ -150,6 +150,28 @@ impl Shared {
         same.any(|(_, state)| state.talks.values().any(brings))
     }
 
+    /// Whether a peer holds much that this member lacks, by its count of batches.
+    pub(super) fn holds_much(&self, peer: &PeerId, name: &CollectionName) -> bool {
+        let heard = self.peers.get(peer).and_then(|state| state.links.get(name)?.heard);
+        let ours = self.collections.get(name).map(|of| of.replica.batches() as u64);
+        match (heard, ours) {
+            (Some(heard), Some(ours)) => heard.batches > ours + SHARED_MUCH_BATCHES,
+            _ => false,
+        }
+    }
+
+    /// Whether a peer holds much that this member lacks while much is coming from another one. Members that
+    /// have been apart for long differ from the others all alike: several would bring the same.
+    pub(super) fn much_comes_already(&self, peer: &PeerId, name: &CollectionName) -> bool {
+        let stalled = Duration::from_millis(SHARED_STALLED_MILLIS);
+        let brings = |talk: &Talk| {
+            let goes_on = talk.moved + stalled > self.now.mono;
+            talk.much && talk.collection == *name && goes_on && !talk.over
+        };
+        let mut talks = self.peers.values().flat_map(|state| state.talks.values());
+        self.holds_much(peer, name) && talks.any(brings)
+    }
+
     /// Asks the peers that hold something else, those first that have waited longest, and from time to time
     /// one at random, whatever it said.
     pub(super) fn rounds(&mut self) {
@@ -171,7 +193,8 @@ impl Shared {
                 self.peers.get(peer).is_some_and(|state| {
                     let paused = state.links.get(&name).is_some_and(|link| link.pause > now);
                     let free = !paused && state.cut_off.is_none() && !state.talks_about(&name);
-                    free && !self.comes_from_another(peer, &name, ours)
+                    let comes = self.comes_from_another(peer, &name, ours);
+                    free && !comes && !self.much_comes_already(peer, &name)
                 })
             };
             let free: Vec<_> = readers.iter().filter(free).copied().collect();
@@ -198,13 +221,16 @@ impl Shared {
         }
     }
 
-    /// Sessions about a collection in which something happens. Two that bring the same take twice as long,
-    /// so there are few at once. Those of which nothing is heard for a while may be on ways that are gone.
-    pub(super) fn talks_going_on(&self, name: &CollectionName) -> usize {
+    /// Sessions about a collection, begun here or by others, in which something happens. Two that bring the same
+    /// take twice as long, so there are few at once. What is begun here does not keep others from being
+    /// answered: where all ask at once nobody would be. Those of which nothing is heard for a while may be on ways that are gone.
+    pub(super) fn talks_going_on(&self, name: &CollectionName, ours: bool) -> usize {
         let now = self.now.mono;
         let stalled = Duration::from_millis(SHARED_STALLED_MILLIS);
         let talks = self.peers.values().flat_map(|state| state.talks.values());
-        let goes_on = |talk: &&Talk| talk.collection == *name && talk.moved + stalled > now;
+        let goes_on = |talk: &&Talk| {
+            talk.ours == ours && talk.collection == *name && talk.moved + stalled > now
+        };
         talks.filter(goes_on).count()
     }
 

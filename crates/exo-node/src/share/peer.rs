@@ -61,6 +61,8 @@ pub(super) struct Talk {
     pub(super) session: Session,
     /// It was begun here.
     pub(super) ours: bool,
+    /// Much is to come by it.
+    pub(super) much: bool,
     /// What it is still to be opened with.
     pub(super) opening: Option<[u8; 32]>,
     /// Messages to send, in order.

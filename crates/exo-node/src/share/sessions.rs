@@ -8,8 +8,8 @@ use exo_crdt::sync::short::LinkSecret;
 use exo_crdt::sync::{Item, SyncError, SyncMessage};
 use exo_crdt::{BatchRefusal, WriteBatch};
 use exo_types::limits::{
-    SHARED_BARREN_MESSAGES_MAX, SHARED_SESSION_MILLIS_MAX, SHARED_SESSIONS_MAX,
-    SHARED_SESSIONS_PER_PEER_MAX, SHARED_SILENCE_MILLIS, SHARED_TALKS_PER_COLLECTION_MAX,
+    SHARED_ANSWERS_PER_COLLECTION_MAX, SHARED_BARREN_MESSAGES_MAX, SHARED_SESSION_MILLIS_MAX,
+    SHARED_SESSIONS_MAX, SHARED_SESSIONS_PER_PEER_MAX, SHARED_SILENCE_MILLIS,
     SHARED_WINDOW_MESSAGES,
 };
 use exo_types::{CollectionName, PeerId};
@@ -28,6 +28,7 @@ impl Shared {
         let (secret, nonce) = (self.random(), self.random());
         let now = self.now.mono;
         let saved = self.saved;
+        let much = self.holds_much(&peer, name);
         let open = self.collections.get(name).filter(|collection| !collection.unsaved(saved));
         let Some(collection) = open else { return };
         let Some(state) = self.peers.get_mut(&peer) else { return };
@@ -36,7 +37,7 @@ impl Shared {
         }
         let (session, hello) = Session::ask(&collection.replica, LinkSecret(secret), nonce);
         let number = state.number();
-        let mut talk = Talk::new(name.clone(), session, true, now);
+        let mut talk = Talk { much, ..Talk::new(name.clone(), session, true, now) };
         talk.opening = Some(secret);
         talk.out.push_back(hello);
         state.talks.insert(number, talk);
@@ -68,21 +69,24 @@ impl Shared {
             state.talks.retain(|_, talk| talk.collection != name || !talk.ours || talk.over);
         }
         let full = self.sessions() >= SHARED_SESSIONS_MAX
-            || self.talks_going_on(&name) >= SHARED_TALKS_PER_COLLECTION_MAX;
+            || self.talks_going_on(&name, false) >= SHARED_ANSWERS_PER_COLLECTION_MAX;
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let full =
             full || !state.may_open(now) || state.talks.len() >= SHARED_SESSIONS_PER_PEER_MAX;
         let full = full || state.talks_about(&name);
         let ours = self.collections.get_mut(&name).map(|collection| collection.held().root);
-        if full || ours.is_some_and(|ours| self.comes_from_another(&peer, &name, ours)) {
+        let comes = ours.is_some_and(|ours| self.comes_from_another(&peer, &name, ours));
+        if full || comes || self.much_comes_already(&peer, &name) {
             self.refuse(peer, number, Closed::Busy);
             return;
         }
         let nonce = self.random();
         let Some(collection) = self.collections.get(&name) else { return };
         let session = Session::answer(&collection.replica, LinkSecret(secret), nonce);
+        let much = self.holds_much(&peer, &name);
         if let Some(state) = self.peers.get_mut(&peer) {
-            state.talks.insert(number, Talk::new(name, session, false, now));
+            let talk = Talk { much, ..Talk::new(name, session, false, now) };
+            state.talks.insert(number, talk);
         }
     }
 
@@ -348,6 +352,7 @@ impl Talk {
             collection,
             session,
             ours,
+            much: false,
             opening: None,
             out: VecDeque::new(),
             begun: now,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use exo_types::limits::IDLE_TIMEOUT_MILLIS;
+use exo_types::limits::{IDLE_TIMEOUT_MILLIS, SILENCE_MILLIS};
 use exo_types::{PeerId, Wire};
 
 use super::clock::{Found, Happening};
@@ -60,13 +60,8 @@ impl World {
         let conn = self.net.open(Conn {
             purpose,
             exporter,
-            dialler: End { host: from, life, session: SessionId(here), state: EndState::Pending },
-            acceptor: End {
-                host: to,
-                life: self.hosts[to].life,
-                session: SessionId(there),
-                state: accepting,
-            },
+            dialler: End::new(from, life, SessionId(here), EndState::Pending),
+            acceptor: End::new(to, self.hosts[to].life, SessionId(there), accepting),
             over: false,
         });
         self.queue.at(back, Happening::Up { conn, side: Side::Dialler });
@@ -286,8 +281,9 @@ impl World {
         )
     }
 
-    /// Connections over paths that have been cut too long are over on both ends.
-    pub(super) fn silence(&mut self) {
+    /// Connections over paths that have been cut too long are over on both ends; before that the ends notice
+    /// that nothing comes.
+    pub(super) fn silence(&mut self) -> Step {
         let idle = Duration::from_millis(IDLE_TIMEOUT_MILLIS);
         for (a, b) in self.net.paths.silent(self.now, idle) {
             for (id, side) in self.net.ends_of(a) {
@@ -303,5 +299,33 @@ impl World {
         }
         self.net.forget_over();
         self.queue.at(self.now + Duration::from_secs(1), Happening::Silence);
+        self.hush()
+    }
+
+    /// Tells nodes whose peers have fallen silent, and whose speak again.
+    fn hush(&mut self) -> Step {
+        let cut = self.net.paths.silent(self.now, Duration::from_millis(SILENCE_MILLIS));
+        let mut told = Vec::new();
+        for conn in self.net.conns.values_mut() {
+            for side in [Side::Dialler, Side::Acceptor] {
+                let (other, end) = (conn.end(side.other()).clone(), conn.end_mut(side));
+                let here = &self.hosts[end.host];
+                if end.state != EndState::Up || here.life != end.life || here.node.is_none() {
+                    continue;
+                }
+                let gone = self.hosts[other.host].life != other.life;
+                let pairs = [(end.host, other.host), (other.host, end.host)];
+                let silent = gone || pairs.iter().any(|pair| cut.contains(pair));
+                if silent != end.silent {
+                    end.silent = silent;
+                    told.push((end.host, end.session, silent));
+                }
+            }
+        }
+        for (h, session, silent) in told {
+            let input = if silent { Input::FellSilent } else { Input::SpeaksAgain };
+            self.input(h, input(session))?;
+        }
+        Ok(())
     }
 }

@@ -49,6 +49,14 @@ pub(crate) struct End {
     pub(crate) life: u32,
     pub(crate) session: SessionId,
     pub(crate) state: EndState,
+    /// Its node was told that the other end is silent.
+    pub(crate) silent: bool,
+}
+
+impl End {
+    pub(crate) fn new(host: HostId, life: u32, session: SessionId, state: EndState) -> Self {
+        Self { host, life, session, state, silent: false }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -174,9 +182,9 @@ impl Paths {
         !self.cut.contains_key(&(from, to))
     }
 
-    /// Pairs whose connections have died of silence by now.
-    pub(crate) fn silent(&self, now: Duration, idle: Duration) -> BTreeSet<(HostId, HostId)> {
-        let long = |since: &Duration| now.saturating_sub(*since) >= idle;
+    /// Pairs between which a direction has been cut for this long by now.
+    pub(crate) fn silent(&self, now: Duration, long: Duration) -> BTreeSet<(HostId, HostId)> {
+        let long = |since: &Duration| now.saturating_sub(*since) >= long;
         self.cut.iter().filter(|(_, since)| long(since)).map(|(pair, _)| *pair).collect()
     }
 }

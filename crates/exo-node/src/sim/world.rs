@@ -166,10 +166,7 @@ impl World {
                 self.attack();
                 Ok(())
             }
-            Happening::Silence => {
-                self.silence();
-                Ok(())
-            }
+            Happening::Silence => self.silence(),
         }
     }
 
@@ -226,5 +223,7 @@ fn kind(input: &Input) -> u64 {
         Input::Tick => 9,
         Input::Decided(_) => 10,
         Input::Certified => 11,
+        Input::FellSilent(_) => 12,
+        Input::SpeaksAgain(_) => 13,
     }
 }

@@ -12,7 +12,7 @@ use exo_node::{JoinStatus, MembershipError};
 use crate::wires::{Pending, Wires};
 
 /// Four nodes that decide together, and some more that have not joined.
-fn four_and(more: usize) -> (Wires, Charter) {
+pub(crate) fn four_and(more: usize) -> (Wires, Charter) {
     let mut wires = Wires::deciding(4 + more, 4);
     for joiner in 1..4 {
         join(&mut wires, joiner);

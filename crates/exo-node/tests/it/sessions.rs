@@ -7,9 +7,13 @@ use exo_node::effect::{Input, Purpose, SessionId};
 use exo_node::wire::{
     CloseReason, Request, Response, SearchFor, SearchRequest, TermsOf, TermsRequest,
 };
-use exo_types::limits::{REKEY_MILLIS, SESSIONS_PER_PEER_MAX};
+use exo_types::limits::{
+    RECONNECT_LATELY_DIALS, RECONNECT_LATELY_MILLIS_MAX, RECONNECT_MILLIS_MAX,
+    RECONNECT_VOTER_MILLIS_MAX, REKEY_MILLIS, SESSIONS_PER_PEER_MAX,
+};
 use exo_types::{Filter, QueryTarget, TokenId};
 
+use crate::constitution::four_and;
 use crate::wires::{Pending, Wires};
 
 fn token(wires: &Wires, of: usize, at: usize) -> TokenId {
@@ -244,6 +248,103 @@ fn a_member_that_is_lost_is_dialled_again_within_a_second() {
     assert!(wires.session(0, 1).is_some());
     assert!(wires.node(0).token_at(&wires.peer(1)).is_some(), "and is in use");
 }
+
+#[test]
+fn a_member_that_falls_silent_is_dialled_beside_its_session() {
+    let mut wires = Wires::federation(2);
+    let old = wires.session(0, 1).expect("a session");
+    wires.pass(Duration::from_secs(6));
+    wires.input(0, Input::FellSilent(old));
+    wires.run();
+    let new = wires.session(0, 1).expect("a session");
+    assert_ne!(new, old);
+    let replaced = |what: &Pending| matches!(what, Pending::Close { at: 0, session, reason: CloseReason::Superseded, .. } if *session == old);
+    assert!(wires.pending.iter().any(replaced), "{:?}", wires.pending);
+    assert!(wires.node(0).token_at(&wires.peer(1)).is_some(), "and is in use");
+    wires.input(0, Input::FellSilent(old));
+    assert!(!wires.pending.iter().any(|what| matches!(what, Pending::Dial { .. })));
+}
+
+#[test]
+fn a_young_session_that_fell_silent_gives_way_whoever_dials() {
+    for silent_at in [&[0][..], &[1], &[0, 1]] {
+        let mut wires = Wires::federation(2);
+        let old = [wires.session(0, 1), wires.session(1, 0)].map(|end| end.expect("a session"));
+        for at in silent_at {
+            wires.input(*at, Input::FellSilent(old[*at]));
+        }
+        // The other end hears of it before it sees the new one, as it is cut off in the same way.
+        for at in [0, 1] {
+            wires.input(at, Input::FellSilent(old[at]));
+        }
+        wires.pass(Duration::from_secs(3));
+        let left = wires.sessions(0, 1);
+        assert!(left.len() == 1 && left != [old[0]], "{silent_at:?}: {left:?}");
+        assert!(wires.node(0).token_at(&wires.peer(1)).is_some(), "and is in use");
+    }
+}
+
+#[test]
+fn a_session_that_fell_silent_is_given_up_where_no_dial_helps_either() {
+    let fails = |wires: &mut Wires, speaks_again: bool| {
+        let session = wires.session(0, 1).expect("a session");
+        wires.input(0, Input::FellSilent(session));
+        if speaks_again {
+            wires.input(0, Input::SpeaksAgain(session));
+        }
+        wires.pending.clear();
+        let (peer, detail) = (wires.peer(1), "nobody answers".to_owned());
+        let purpose = Purpose::Member;
+        wires.input(0, Input::DialFailed { peer, purpose, detail, refused: false });
+    };
+    let mut wires = Wires::federation(2);
+    fails(&mut wires, true);
+    assert_eq!(wires.pending.len(), 0, "it leads somewhere again");
+    fails(&mut wires, false);
+    let given_up =
+        |what: &Pending| matches!(what, Pending::Close { at: 0, reason: CloseReason::Silent, .. });
+    assert!(wires.pending.iter().any(given_up), "{:?}", wires.pending);
+    wires.pass(Duration::from_secs(1));
+    assert!(wires.session(0, 1).is_some(), "and it is dialled again soon");
+}
+
+#[test]
+fn a_member_that_stays_away_is_dialled_ever_more_rarely() {
+    let mut wires = Wires::federation(2);
+    let waits = waits(&mut wires, Duration::from_secs(600));
+    // The first failure is that of the session.
+    let (lately, late) = waits.split_at(RECONNECT_LATELY_DIALS as usize - 1);
+    let most = |waits: &[u64]| waits.iter().max().copied().expect("it is dialled");
+    assert!((2_000..=RECONNECT_LATELY_MILLIS_MAX + STEP).contains(&most(lately)), "{lately:?}");
+    assert!((15_000..=RECONNECT_MILLIS_MAX + STEP).contains(&most(late)), "{late:?}");
+}
+
+#[test]
+fn a_voter_that_stays_away_is_dialled_every_second() {
+    let (mut wires, _) = four_and(0);
+    let waits = waits(&mut wires, Duration::from_secs(200));
+    let most = waits.iter().max().copied().expect("it is dialled");
+    assert!((500..=RECONNECT_VOTER_MILLIS_MAX + STEP).contains(&most), "{waits:?}");
+}
+
+/// How long node 0 waits each time before it dials node 1, which is gone, in milliseconds.
+fn waits(wires: &mut Wires, lasts: Duration) -> Vec<u64> {
+    let session = wires.session(0, 1).expect("a session");
+    wires.crash(1);
+    wires.end(0, session, None);
+    let (end, mut last, mut waits) = (wires.now + lasts, wires.now, Vec::new());
+    while wires.now < end {
+        wires.tick(Duration::from_millis(STEP));
+        while wires.step(|what| matches!(what, Pending::Dial { from: 0, to: 1, .. })) {
+            waits.push((wires.now - last).as_millis() as u64);
+            last = wires.now;
+        }
+    }
+    waits
+}
+
+/// Milliseconds by which time passes there.
+const STEP: u64 = 10;
 
 #[test]
 fn a_revocation_voids_a_token_of_a_former_life_though_the_clock_was_set_back() {

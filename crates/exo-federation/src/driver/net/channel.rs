@@ -55,6 +55,15 @@ struct Channel {
     streams_max: usize,
 }
 
+/// Counts of one connection since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames sent that the peer must acknowledge, each time they were sent.
+    pub asks: u64,
+    /// Acknowledgements received.
+    pub acknowledgements: u64,
+}
+
 /// The library gave no key material; the connection is closing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection gave no key material")]
@@ -124,6 +133,15 @@ impl EncryptedChannel {
     /// The current estimate of the round trip to the peer.
     pub fn round_trip(&self) -> Duration {
         self.0.conn.rtt()
+    }
+
+    /// What is sent and acknowledged on it.
+    pub fn traffic(&self) -> Traffic {
+        let stats = self.0.conn.stats();
+        Traffic {
+            asks: stats.frame_tx.stream + stats.frame_tx.ping,
+            acknowledgements: stats.frame_rx.acks,
+        }
     }
 
     /// Thirty-two bytes that only the two ends of this connection know (RFC 8446 section 7.5), to bind

@@ -27,7 +27,7 @@ mod tls;
 mod transport;
 
 pub use admission::NetLimits;
-pub use channel::{EncryptedChannel, ExporterError};
+pub use channel::{EncryptedChannel, ExporterError, Traffic};
 pub use close::CloseReason;
 pub use endpoint::{BindConfig, BindError, ConnectError, Endpoint};
 pub use frame::{FrameError, read_frame_from};
