@@ -182,6 +182,11 @@ async fn listen(
         let core = core.upgrade();
         core.and_then(|core| core.decide.get().map(|host| host.shared.votes(&peer))) == Some(true)
     };
+    if lane.kind() == LaneKind::Shared
+        && let Some(shares) = core.upgrade().and_then(|core| core.shares())
+    {
+        shares.began(peer).await;
+    }
     while let Some(message) = lane.next_of(votes).await {
         let Some(core) = core.upgrade() else { return };
         match lane.kind() {

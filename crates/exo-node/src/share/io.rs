@@ -18,6 +18,8 @@ pub enum Input {
     Lane(PeerId),
     /// The lane is gone with everything that was on it.
     NoLane(PeerId),
+    /// A member has opened another lane of its own: it knows of nothing that was under way before.
+    Began(PeerId),
     /// A message came over a member's lane.
     Message {
         /// Whose.

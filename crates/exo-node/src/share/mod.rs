@@ -159,6 +159,12 @@ impl Shared {
                     peer.lane(false);
                 }
             }
+            Input::Began(peer) => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.talks.clear();
+                }
+                self.rounds();
+            }
             Input::Message { peer, message } => self.message(peer, message),
             Input::Sent(peer) => {
                 if let Some(peer) = self.peers.get_mut(&peer) {

@@ -62,12 +62,13 @@ impl Shared {
             self.refuse(peer, number, Closed::Unknown);
             return;
         }
-        // Where both begin at once, the one of the lesser id goes on.
+        // Who begins another one knows of no earlier one of its own. Where both begin at once, the one of the
+        // lesser id goes on.
         let first = self.me < peer;
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        if !first {
-            state.talks.retain(|_, talk| talk.collection != name || !talk.ours || talk.over);
-        }
+        state.talks.retain(|_, talk| {
+            talk.collection != name || if talk.ours { first || talk.over } else { false }
+        });
         let full = self.sessions() >= SHARED_SESSIONS_MAX
             || self.talks_going_on(&name, false) >= SHARED_ANSWERS_PER_COLLECTION_MAX;
         let Some(state) = self.peers.get_mut(&peer) else { return };

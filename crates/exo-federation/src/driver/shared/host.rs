@@ -206,6 +206,13 @@ impl Keeper {
         Some(changes)
     }
 
+    /// A peer begins to send over a lane.
+    pub(crate) async fn began(self: &Arc<Self>, peer: PeerId) {
+        let keeper = Arc::clone(self);
+        // Should it panic, what was under way with the peer is given up when nothing comes of it.
+        let _ = self.runtime.spawn_blocking(move || keeper.input(Input::Began(peer))).await;
+    }
+
     /// Takes one message of a peer; the next one is read when this is dealt with and the disk keeps up.
     pub(crate) async fn hear(self: &Arc<Self>, peer: PeerId, message: LaneMessage) {
         self.disk.room().await;

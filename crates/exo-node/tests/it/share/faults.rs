@@ -79,6 +79,7 @@ fn history(seed: u64, lie: Option<Lie>) -> bool {
                     }
                 }
             }
+            12 => world.replace(a, b),
             _ => {
                 let millis = world.chance.below(400) as u64;
                 world.pass(millis);
@@ -151,6 +152,26 @@ fn ways_that_are_stuck_keep_nobody_from_synchronising_over_others() {
     world.put(3, "notes", "d", "from the third");
     world.run(2_000);
     assert_eq!(world.get(0, "notes", "d"), Some(b"from the third".to_vec()));
+}
+
+#[test]
+fn a_lane_that_is_replaced_at_one_end_leaves_no_dead_session_at_the_other() {
+    for (a, b) in [(0, 1), (1, 0)] {
+        for delivered in 0..12 {
+            let mut world = World::new(4, 4, 12);
+            for n in [0, 1] {
+                world.put(n, "notes", &format!("of-{n}"), "x");
+            }
+            world.pass(100);
+            world.connect(0, 1);
+            for _ in 0..delivered {
+                world.deliver_any();
+            }
+            world.replace(a, b);
+            world.run(1_500);
+            world.assert_same(&[0, 1], "notes");
+        }
+    }
 }
 
 fn opens(message: &exo_node::share::ShareMessage) -> bool {

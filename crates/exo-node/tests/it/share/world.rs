@@ -131,6 +131,19 @@ impl World {
         }
     }
 
+    /// A member's lane to another is replaced, as when two sessions come up at once: what was on it is lost, and
+    /// the other's lane stays.
+    pub(crate) fn replace(&mut self, a: usize, b: usize) {
+        if self.lanes.contains(&(a.min(b), a.max(b))) {
+            self.queues.remove(&(a, b));
+            self.hosts[a].in_flight.remove(&id(b));
+            self.begun.retain(|(liar, to, _)| (*liar, *to) != (a, b));
+            self.give(a, Input::NoLane(id(b)));
+            self.give(a, Input::Lane(id(b)));
+            self.give(b, Input::Began(id(a)));
+        }
+    }
+
     pub(crate) fn cut(&mut self, a: usize, b: usize) {
         if self.lanes.remove(&(a.min(b), a.max(b))) {
             self.queues.remove(&(a, b));
