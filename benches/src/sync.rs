@@ -186,8 +186,8 @@ fn idle(args: &Args) -> Result<Cost> {
     let (_, hello) = exo_crdt::sync::Session::ask(&replica, link, [1; 16]);
     let mut answer = exo_crdt::sync::Session::answer(&replica, link, [2; 16]);
     let hello = hello.to_wire()?;
-    let step = answer.handle(&replica, SyncMessage::from_wire(&hello)?, [3; 16])?;
-    let reply = step.send.first().context("an answer")?.to_wire()?;
+    answer.handle(&replica, SyncMessage::from_wire(&hello)?, [3; 16])?;
+    let reply = answer.next(&replica).context("an answer")?.to_wire()?;
     black_box(args.items);
     Ok(Cost {
         bytes: hello.len() + reply.len(),

@@ -138,6 +138,11 @@ impl EvidenceSet {
         self.proofs.iter()
     }
 
+    /// The proof about one author and number.
+    pub fn get(&self, author: &PeerId, seq: u64) -> Option<&Evidence> {
+        self.proofs.get(&(*author, seq))
+    }
+
     /// Proofs held.
     pub fn len(&self) -> usize {
         self.proofs.len()

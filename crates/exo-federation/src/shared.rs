@@ -425,7 +425,7 @@ fn view(view: exo_node::share::CollectionView) -> SharedCollectionView {
 fn refused(refusal: &ShareRefusal) -> FederationError {
     let code = match refusal {
         ShareRefusal::NoCollection(_) => ErrorCode::SharedNotFound,
-        ShareRefusal::TooManyCollections => ErrorCode::SharedFull,
+        ShareRefusal::TooManyCollections | ShareRefusal::Quota(_) => ErrorCode::SharedFull,
         ShareRefusal::NotAWriter(_) => ErrorCode::SharedDenied,
         ShareRefusal::OnlyGrows(_) => ErrorCode::SharedOnlyGrows,
         ShareRefusal::TooLong { .. } => ErrorCode::ValueTooLong,

@@ -455,11 +455,11 @@ pub const ENTRY_VALUE_BYTES_MAX: usize = 64 * 1024;
 /// Length of one entry's encoding, bytes.
 pub const ENTRY_BYTES_MAX: usize = 4 * 1024;
 /// Entries of one author that wait above the cut of a shared collection.
-pub const ENTRIES_PER_AUTHOR_MAX: u64 = 16 * 1024 * 1024;
+pub const ENTRIES_PER_AUTHOR_MAX: u64 = 1024 * 1024;
 /// Bytes of entries and values of one author that wait above the cut of a shared collection.
-pub const ENTRY_BYTES_PER_AUTHOR_MAX: u64 = 64 * 1024 * 1024 * 1024;
+pub const ENTRY_BYTES_PER_AUTHOR_MAX: u64 = 256 * 1024 * 1024;
 /// Batches of one author that wait above the cut of a shared collection.
-pub const BATCHES_PER_AUTHOR_MAX: u64 = 1024 * 1024;
+pub const BATCHES_PER_AUTHOR_MAX: u64 = 64 * 1024;
 /// Headers kept of one author and one number: two are the proof, more add nothing.
 pub const FORKS_PER_SEQ_MAX: usize = 2;
 /// Proofs of double signing kept of one author.
@@ -503,7 +503,7 @@ pub const SHARED_COLLECTIONS_MAX: usize = 256;
 /// Collections that a federation's log declares.
 pub const SHARED_DECLARED_MAX: usize = 256;
 /// Collections that one member can make another hold by naming them, undeclared ones.
-pub const SHARED_COLLECTIONS_PER_PEER_MAX: usize = 64;
+pub const SHARED_COLLECTIONS_PER_PEER_MAX: usize = 8;
 /// Members whom one declaration of a shared collection names as readers, or as writers.
 pub const SHARE_MEMBERS_MAX: usize = 240;
 /// Writes to one shared collection that wait for the disk before a further one is refused.

@@ -1,15 +1,15 @@
 //! What a synchronisation asks of a replica: what is held, and items to send.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use exo_types::PeerId;
-use exo_types::limits::SYNC_ITEMS_STEP_BYTES;
+use exo_types::limits::{SYNC_ITEMS_STEP_BYTES, SYNC_PART_BYTES};
 
 use super::{Above, Replica};
 use crate::batch::Batch;
 use crate::entry::Entry;
 use crate::hash::{EntryId, HeaderHash};
-use crate::sync::message::{ChainTip, Item, ShownGroup, tip_author};
+use crate::sync::message::{ChainTip, ITEMS_MAX, Item, ShownGroup, tip_author};
 use crate::writer::ChainEnd;
 
 /// An item that is in no unbroken chain of an author without blame.
@@ -54,15 +54,19 @@ impl Replica {
     }
 
     /// The batches of an author's chain after a number.
-    pub(crate) fn chain_items(&self, author: PeerId, after: u64) -> Vec<Item> {
+    pub(crate) fn chain_items(&self, author: PeerId, after: u64) -> Vec<Loose> {
         let newer = self.chain(author).filter(|(end, _)| end.seq > after);
-        newer.map(|(_, batch)| self.batch_item(batch)).collect()
+        newer.map(|(end, _)| Loose::Batch(author, end.seq, end.hash)).collect()
     }
 
     /// Every batch of an author above the cut, on whichever history.
-    pub(crate) fn author_items(&self, author: PeerId) -> Vec<Item> {
+    pub(crate) fn author_items(&self, author: PeerId) -> Vec<Loose> {
         let of_author = self.above.range((author, 0)..=(author, u64::MAX));
-        of_author.flat_map(|(_, forks)| forks.values()).map(|b| self.batch_item(b)).collect()
+        let batch = |(seq, hash): (u64, &HeaderHash)| Loose::Batch(author, seq, *hash);
+        of_author
+            .flat_map(|((_, seq), forks)| forks.keys().map(move |h| (*seq, h)))
+            .map(batch)
+            .collect()
     }
 
     /// An author's entries above the cut with their ids and batch numbers: what it must sign again if a
@@ -95,7 +99,10 @@ impl Replica {
         let mut items: Vec<_> = self.batches_above().map(|batch| self.batch_item(batch)).collect();
         let under = self.under.keys().map(|id| Loose::Shown(*id));
         let proofs = self.evidence.iter().map(|((author, seq), _)| Loose::Evidence(*author, *seq));
-        items.extend(self.loose_items(under.chain(proofs)));
+        let mut rest = self.by_batch(under.chain(proofs));
+        while let Some(part) = self.part(&mut rest).filter(|part| !part.is_empty()) {
+            items.extend(part);
+        }
         items
     }
 
@@ -121,37 +128,59 @@ impl Replica {
         (loose, ids)
     }
 
-    /// Items to send; what is no longer held is left out. Entries of one batch go together.
-    pub(crate) fn loose_items(&self, wanted: impl Iterator<Item = Loose>) -> Vec<Item> {
-        let mut items = Vec::new();
-        let mut groups: BTreeMap<HeaderHash, ShownGroup> = BTreeMap::new();
-        let mut rooms: BTreeMap<HeaderHash, usize> = BTreeMap::new();
-        for item in wanted {
-            match item {
+    /// Things to send in an order in which the entries of one batch are next to each other.
+    pub(crate) fn by_batch(&self, wanted: impl Iterator<Item = Loose>) -> VecDeque<Loose> {
+        let mut wanted: Vec<_> = wanted.collect();
+        let batch = |item: &Loose| match item {
+            Loose::Shown(id) => self.under.get(id).map(|under| under.header.hash()),
+            Loose::Batch(..) | Loose::Evidence(..) => None,
+        };
+        wanted.sort_by_cached_key(|item| (batch(item), *item));
+        wanted.into()
+    }
+
+    /// Takes as many of these as one message has room for, and makes items of them. `None` when one of them is
+    /// not held any more.
+    pub(crate) fn part(&self, wanted: &mut VecDeque<Loose>) -> Option<Vec<Item>> {
+        let (mut items, mut bytes) = (Vec::<Item>::new(), 0);
+        while let Some(next) = wanted.front() {
+            let item = match next {
                 Loose::Batch(author, seq, hash) => {
-                    let held = self.above.get(&(author, seq)).and_then(|forks| forks.get(&hash));
-                    items.extend(held.map(|batch| self.batch_item(batch)));
+                    self.batch_item(self.above.get(&(*author, *seq))?.get(hash)?)
                 }
                 Loose::Evidence(author, seq) => {
-                    let proofs = self.evidence.iter();
-                    let held = proofs.filter(|(place, _)| **place == (author, seq));
-                    items.extend(held.map(|(_, proof)| Item::Evidence(proof.clone())));
+                    Item::Evidence(self.evidence.get(author, *seq)?.clone())
                 }
                 Loose::Shown(id) => {
-                    let Some(under) = self.under.get(&id) else { continue };
-                    let group = groups.entry(under.header.hash()).or_insert_with(|| ShownGroup {
+                    let under = self.under.get(id)?;
+                    let value = self.values.get(id).cloned();
+                    Item::Shown(ShownGroup {
                         header: under.header.signed().clone(),
-                        entries: Vec::new(),
-                    });
-                    let room = rooms.entry(under.header.hash()).or_insert(VALUES_BYTES_MAX);
-                    let value = self.values.get(&id).filter(|value| takes(room, value)).cloned();
-                    let entry = (under.index, under.entry.clone(), under.path.clone(), value);
-                    group.entries.push(entry);
+                        entries: vec![(
+                            under.index,
+                            under.entry.clone(),
+                            under.path.clone(),
+                            value,
+                        )],
+                    })
                 }
+            };
+            let joins = items.last().is_some_and(|last| last.takes(&item));
+            let more = if joins { item.bytes_joined() } else { item.bytes() };
+            let full = bytes + more > SYNC_PART_BYTES || (!joins && items.len() == ITEMS_MAX);
+            if full && !items.is_empty() {
+                break;
+            }
+            bytes += more;
+            wanted.pop_front();
+            match (items.last_mut(), item) {
+                (Some(Item::Shown(last)), Item::Shown(group)) if joins => {
+                    last.entries.extend(group.entries);
+                }
+                (_, item) => items.push(item),
             }
         }
-        items.extend(groups.into_values().map(Item::Shown));
-        items
+        Some(items)
     }
 
     fn batch_item(&self, batch: &Above) -> Item {

@@ -1,6 +1,6 @@
 //! The world around the members: time, links, faults, the quorum, and what must hold.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use exo_types::{CollectionName, PeerId, RecordId, Timestamp};
 use rand::rngs::StdRng;
@@ -108,7 +108,10 @@ struct World<'a> {
 struct Link {
     ends: [usize; 2],
     sessions: [Session; 2],
-    queues: [VecDeque<SyncMessage>; 2],
+    /// What the first end says first.
+    hello: Option<SyncMessage>,
+    /// One end has given up.
+    dead: bool,
 }
 
 impl<'a> World<'a> {
@@ -270,8 +273,8 @@ impl<'a> World<'a> {
         let secret = LinkSecret(self.rng.random());
         let (asker, hello) = Session::ask(&self.nodes[at].replica, secret, self.rng.random());
         let answerer = Session::answer(&self.nodes[with].replica, secret, self.rng.random());
-        let queues = [VecDeque::new(), VecDeque::from([hello])];
-        self.links.push(Link { ends: [at, with], sessions: [asker, answerer], queues });
+        let (ends, sessions) = ([at, with], [asker, answerer]);
+        self.links.push(Link { ends, sessions, hello: Some(hello), dead: false });
     }
 
     /// Delivers one thing that is under way: a message of a link in its order, or a batch in any.
@@ -295,12 +298,29 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The next message for one side of a link, made as it leaves the other.
+    fn next_message(&mut self, link: usize, side: usize) -> Option<SyncMessage> {
+        let link = &mut self.links[link];
+        if link.dead {
+            return None;
+        }
+        if let Some(hello) = link.hello.take_if(|_| side == 1) {
+            return Some(hello);
+        }
+        let from = &self.nodes[link.ends[1 - side]];
+        let message = link.sessions[1 - side].next(&from.replica).filter(|_| from.up)?;
+        Some(match from.lie {
+            Some(lie) => lie.twist(message, &mut self.rng),
+            None => message,
+        })
+    }
+
     /// Hands the next message to one side of a link; whether there was one.
     fn step(&mut self, link: usize, side: usize) -> bool {
-        let Some(message) = self.links[link].queues[side].pop_front() else { return false };
+        let Some(message) = self.next_message(link, side) else { return false };
         let at = self.links[link].ends[side];
         if !self.nodes[at].up {
-            self.links[link].queues.iter_mut().for_each(VecDeque::clear);
+            self.links[link].dead = true;
             return true;
         }
         let nonce = self.rng.random();
@@ -308,16 +328,9 @@ impl<'a> World<'a> {
             self.links[link].sessions[side].handle(&self.nodes[at].replica, message, nonce);
         let Ok(step) = handled else {
             self.nodes[at].refused += 1;
-            self.links[link].queues.iter_mut().for_each(VecDeque::clear);
+            self.links[link].dead = true;
             return true;
         };
-        for message in step.send {
-            let message = match self.nodes[at].lie {
-                Some(lie) => lie.twist(message, &mut self.rng),
-                None => message,
-            };
-            self.links[link].queues[1 - side].push_back(message);
-        }
         for item in step.items {
             self.take(at, item);
         }

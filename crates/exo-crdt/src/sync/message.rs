@@ -3,9 +3,7 @@
 use exo_crypto::Signed;
 use exo_types::bounded;
 use exo_types::codec::{CodecError, Wire, bound};
-use exo_types::limits::{
-    BATCH_ENTRIES_MAX, MEMBERS_MAX, SYNC_MESSAGE_BYTES_MAX, SYNC_PART_BYTES, SYNC_WANTS_MAX,
-};
+use exo_types::limits::{BATCH_ENTRIES_MAX, MEMBERS_MAX, SYNC_MESSAGE_BYTES_MAX, SYNC_WANTS_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::set::{Opening, SetMessage};
@@ -122,14 +120,28 @@ impl Item {
                     + values.sum::<usize>()
             }
             Self::Void(_) => HEADER_BYTES,
-            Self::Shown(group) => {
-                let one = |(_, entry, path, value): &(u8, Entry, InclusionPath, Option<Value>)| {
-                    let value = value.as_ref().map_or(0, |value| value.bytes.len() + 40);
-                    entry_bytes(entry) + 32 * path.0.len() + 2 + value
-                };
-                HEADER_BYTES + group.entries.iter().map(one).sum::<usize>()
-            }
+            Self::Shown(_) => HEADER_BYTES + self.bytes_joined(),
             Self::Evidence(_) => 2 * HEADER_BYTES,
+        }
+    }
+
+    /// The same without the header, which stands there already where the entries join others of their batch.
+    pub(crate) fn bytes_joined(&self) -> usize {
+        let Self::Shown(group) = self else { return self.bytes() };
+        let one = |(_, entry, path, value): &(u8, Entry, InclusionPath, Option<Value>)| {
+            let value = value.as_ref().map_or(0, |value| value.bytes.len() + 40);
+            entry_bytes(entry) + 32 * path.0.len() + 2 + value
+        };
+        group.entries.iter().map(one).sum()
+    }
+
+    /// Whether another item's entries are of the same batch and find room beside those of this one.
+    pub(crate) fn takes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Shown(group), Self::Shown(other)) => {
+                group.entries.len() < BATCH_ENTRIES_MAX && group.header == other.header
+            }
+            _ => false,
         }
     }
 
@@ -173,25 +185,6 @@ impl Wire for SyncMessage {
     }
 }
 
-/// Puts items into messages of about [`SYNC_PART_BYTES`].
-pub(crate) fn in_messages(items: Vec<Item>) -> Vec<SyncMessage> {
-    let (mut messages, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for item in items {
-        let more = item.bytes();
-        let full = bytes + more > SYNC_PART_BYTES || part.len() == ITEMS_MAX;
-        if full && !part.is_empty() {
-            messages.push(SyncMessage::Items(std::mem::take(&mut part)));
-            bytes = 0;
-        }
-        bytes += more;
-        part.push(item);
-    }
-    if !part.is_empty() {
-        messages.push(SyncMessage::Items(part));
-    }
-    messages
-}
-
 /// The id as short as it stands in a tip.
 pub(crate) fn tip_author(author: &exo_types::PeerId) -> [u8; 8] {
     let mut short = [0; 8];
@@ -204,4 +197,5 @@ fn entry_bytes(entry: &Entry) -> usize {
 }
 
 const HEADER_BYTES: usize = 3_550;
-const ITEMS_MAX: usize = 4096;
+/// Items in one message.
+pub(crate) const ITEMS_MAX: usize = 4096;

@@ -4,14 +4,16 @@
 //! replica in each time: it may have changed meanwhile, by other links. What is no longer held is not
 //! sent, and what is no longer wanted does no harm. When a checkpoint is taken over in between, the
 //! session ends and the next one begins from there.
+//!
+//! What the other lacks may be all there is. A session names it, and makes one message of it at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use exo_types::PeerId;
 use exo_types::limits::{MEMBERS_MAX, SYNC_MESSAGES_MAX, SYNC_WANTS_MAX};
 
 use super::SyncError;
-use super::message::{ChainTip, Item, SyncMessage, in_messages, tip_author};
+use super::message::{ChainTip, Item, SyncMessage, tip_author};
 use super::set::{SetMessage, SetStep, SetSync, prefix};
 use super::short::{LinkSecret, Nonce};
 use crate::batch::header_hash;
@@ -21,8 +23,6 @@ use crate::replica::{Loose, Replica};
 /// What a message led to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// To send, in order.
-    pub send: Vec<SyncMessage>,
     /// To verify and apply.
     pub items: Vec<Item>,
     /// How the session ended, when it did.
@@ -61,7 +61,17 @@ pub struct Session {
     suspects: BTreeSet<PeerId>,
     /// What it asked for and has not been sent yet, by the beginnings of short ids.
     asked: BTreeSet<u32>,
+    /// What is still to be sent, in order.
+    out: VecDeque<Part>,
     progress: Progress,
+}
+
+/// Something to send.
+#[derive(Debug)]
+enum Part {
+    Message(SyncMessage),
+    /// Becomes as many messages as it takes.
+    Items(VecDeque<Loose>),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,11 +110,57 @@ impl Session {
             lacks: BTreeSet::new(),
             suspects: BTreeSet::new(),
             asked: BTreeSet::new(),
+            out: VecDeque::new(),
             progress: Progress::default(),
         }
     }
 
-    /// Takes a message of the other end. `nonce` is fresh randomness, used if a key must be changed.
+    /// The next message to send. Where something that is to be sent is not held any more, because a checkpoint
+    /// was taken over or an author's history was ended, this end gives the session up: the other must not
+    /// take that for something kept back.
+    pub fn next(&mut self, replica: &Replica) -> Option<SyncMessage> {
+        loop {
+            let Part::Items(items) = self.out.front_mut()? else {
+                let Some(Part::Message(message)) = self.out.pop_front() else { return None };
+                return Some(message);
+            };
+            let ours = replica.checkpoint().epoch;
+            let part = if ours == self.epoch { replica.part(items) } else { None };
+            let Some(part) = part else {
+                self.out.clear();
+                self.progress.ended = true;
+                return Some(SyncMessage::Epoch(ours));
+            };
+            if items.is_empty() {
+                self.out.pop_front();
+            }
+            if !part.is_empty() {
+                return Some(SyncMessage::Items(part));
+            }
+        }
+    }
+
+    /// Whether everything has been sent that there is so far.
+    pub fn is_drained(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Whether it is over at this end.
+    pub fn is_over(&self) -> bool {
+        self.progress.ended
+    }
+
+    fn say(&mut self, message: SyncMessage) {
+        self.out.push_back(Part::Message(message));
+    }
+
+    fn give(&mut self, items: VecDeque<Loose>) {
+        if !items.is_empty() {
+            self.out.push_back(Part::Items(items));
+        }
+    }
+
+    /// Takes a message of the other end; what it leads to is sent by [`next`](Self::next). `nonce` is fresh randomness, used if a key must be changed.
     ///
     /// # Errors
     /// [`SyncError`]: the session is over and the other end did not keep to the protocol.
@@ -125,9 +181,9 @@ impl Session {
         let ours = replica.checkpoint().epoch;
         if ours != self.epoch {
             let theirs = self.epoch;
-            let mut step = self.end(SyncEnd::Epochs { ours, theirs });
-            step.send.push(SyncMessage::Epoch(ours));
-            return Ok(step);
+            self.out.clear();
+            self.say(SyncMessage::Epoch(ours));
+            return Ok(self.end(SyncEnd::Epochs { ours, theirs }));
         }
         let step = match message {
             SyncMessage::Hello { root, epoch, nonce } => self.hello(replica, root, epoch, nonce),
@@ -140,9 +196,9 @@ impl Session {
                 let mut set = SetSync::new(ids, self.link, self.nonce)?;
                 let first = set.open(&rest)?;
                 self.set = Some(set);
-                let mut send = self.compare_tips(replica, &tips);
-                send.push(SyncMessage::Set(first));
-                Ok(Step { send, ..Step::default() })
+                self.compare_tips(replica, &tips);
+                self.say(SyncMessage::Set(first));
+                Ok(Step::default())
             }
             SyncMessage::Tips(tips) => self.push_newer(replica, &tips),
             SyncMessage::Set(message) => self.compare(replica, &message, nonce),
@@ -167,14 +223,12 @@ impl Session {
             return Err(SyncError::Unexpected);
         }
         if epoch != self.epoch {
-            let mut step = self.end(SyncEnd::Epochs { ours: self.epoch, theirs: epoch });
-            step.send.push(SyncMessage::Epoch(self.epoch));
-            return Ok(step);
+            self.say(SyncMessage::Epoch(self.epoch));
+            return Ok(self.end(SyncEnd::Epochs { ours: self.epoch, theirs: epoch }));
         }
         if root == replica.state_root() {
-            let mut step = self.end(SyncEnd::Same);
-            step.send.push(SyncMessage::Same);
-            return Ok(step);
+            self.say(SyncMessage::Same);
+            return Ok(self.end(SyncEnd::Same));
         }
         let (loose, ids) = replica.loose();
         self.loose = loose;
@@ -182,15 +236,16 @@ impl Session {
         let rest = set.answer(self.nonce);
         self.set = Some(set);
         let tips = replica.tips().into_iter().map(|(_, tip)| tip).take(MEMBERS_MAX).collect();
-        Ok(Step { send: vec![SyncMessage::Differs { tips, rest }], ..Step::default() })
+        self.say(SyncMessage::Differs { tips, rest });
+        Ok(Step::default())
     }
 
     /// The asker compares chains' ends: pushes what it has beyond the other's, names its own ends where
     /// the other may have more.
-    fn compare_tips(&mut self, replica: &Replica, theirs: &[ChainTip]) -> Vec<SyncMessage> {
+    fn compare_tips(&mut self, replica: &Replica, theirs: &[ChainTip]) {
         let theirs: BTreeMap<_, _> = theirs.iter().map(|tip| (tip.author, *tip)).collect();
         let ours: BTreeMap<_, _> = replica.tips().into_iter().collect();
-        let (mut tips, mut items) = (Vec::new(), Vec::new());
+        let (mut tips, mut items) = (Vec::new(), VecDeque::new());
         for (author, own) in &ours {
             let other =
                 theirs.get(&own.author).copied().unwrap_or_else(|| replica.cut_tip(*author));
@@ -212,17 +267,15 @@ impl Session {
                 tips.push(own);
             }
         }
-        let mut send = Vec::new();
         if !tips.is_empty() {
-            send.push(SyncMessage::Tips(tips));
+            self.say(SyncMessage::Tips(tips));
         }
-        send.extend(in_messages(items));
-        send
+        self.give(items);
     }
 
     /// What this end has beyond another's tip. Where the chains do not meet there are two histories:
     /// then everything of the author is exchanged, and the proof comes to light on both sides.
-    fn beyond(&mut self, replica: &Replica, author: PeerId, other: &ChainTip) -> Vec<Item> {
+    fn beyond(&mut self, replica: &Replica, author: PeerId, other: &ChainTip) -> Vec<Loose> {
         if replica.went_through(author, other) {
             return replica.chain_items(author, other.seq);
         }
@@ -235,14 +288,15 @@ impl Session {
         if self.set.is_none() || std::mem::replace(&mut self.progress.tips_seen, true) {
             return Err(SyncError::Unexpected);
         }
-        let mut items = Vec::new();
+        let mut items = VecDeque::new();
         for tip in theirs {
             let Some(author) = replica.author_of(tip.author) else { continue };
             if replica.chain_end(&author).seq > tip.seq {
                 items.extend(self.beyond(replica, author, tip));
             }
         }
-        Ok(Step { send: in_messages(items), ..Step::default() })
+        self.give(items);
+        Ok(Step::default())
     }
 
     fn compare(
@@ -253,19 +307,19 @@ impl Session {
     ) -> Result<Step, SyncError> {
         let set = self.set.as_mut().ok_or(SyncError::Unexpected)?;
         let SetStep { send, mine, theirs, finished } = set.handle(message, nonce)?;
-        let mut step = Step::default();
-        step.send.extend(send.map(SyncMessage::Set));
+        self.out.extend(send.map(|message| Part::Message(SyncMessage::Set(message))));
         self.lacks.extend(theirs);
         let lacked = mine.iter().filter_map(|at| self.loose.get(*at)).copied();
-        step.send.extend(in_messages(replica.loose_items(lacked)));
+        let lacked = replica.by_batch(lacked);
+        self.give(lacked);
         if finished {
             self.progress.compared = true;
-            self.send_want(&mut step);
+            self.send_want();
         }
-        Ok(step)
+        Ok(Step::default())
     }
 
-    fn send_want(&mut self, step: &mut Step) {
+    fn send_want(&mut self) {
         if std::mem::replace(&mut self.progress.want_sent, true) {
             return;
         }
@@ -273,7 +327,7 @@ impl Session {
         let shorts: Vec<_> = shorts.into_iter().take(SYNC_WANTS_MAX).collect();
         self.asked.extend(&shorts);
         let authors = self.suspects.iter().map(tip_author).take(MEMBERS_MAX).collect();
-        step.send.push(SyncMessage::Want { shorts, authors });
+        self.say(SyncMessage::Want { shorts, authors });
     }
 
     fn wanted(
@@ -288,17 +342,17 @@ impl Session {
         let set = self.set.as_ref().ok_or(SyncError::Unexpected)?;
         let places = set.wanted(shorts);
         let wanted = places.iter().filter_map(|at| self.loose.get(*at)).copied();
-        let mut items = replica.loose_items(wanted);
+        let mut items = replica.by_batch(wanted);
         for author in authors.iter().filter_map(|short| replica.author_of(*short)) {
             items.extend(replica.author_items(author));
         }
-        let mut step = Step { send: in_messages(items), ..Step::default() };
+        self.give(items);
         // Who asks has compared all there is, and so have we.
         self.progress.compared = true;
-        self.send_want(&mut step);
-        step.send.push(SyncMessage::Done);
+        self.send_want();
+        self.say(SyncMessage::Done);
         self.progress.done_sent = true;
-        self.finish(step)
+        Ok(self.finish())
     }
 
     fn take(&mut self, items: Vec<Item>) -> Step {
@@ -321,14 +375,14 @@ impl Session {
         if !self.asked.is_empty() {
             return Err(SyncError::Withheld(self.asked.len()));
         }
-        self.finish(Step::default())
+        Ok(self.finish())
     }
 
-    fn finish(&mut self, mut step: Step) -> Result<Step, SyncError> {
-        if self.progress.done_sent && self.progress.done_seen {
-            step.end = self.end(SyncEnd::Exchanged).end;
+    fn finish(&mut self) -> Step {
+        match self.progress.done_sent && self.progress.done_seen {
+            true => self.end(SyncEnd::Exchanged),
+            false => Step::default(),
         }
-        Ok(step)
     }
 
     fn end(&mut self, end: SyncEnd) -> Step {

@@ -9,7 +9,9 @@ use exo_crdt::{
 };
 use exo_crypto::{IdentityKey, PostQuantumKeypair, Signed, VerifyError};
 use exo_types::codec::{CodecError, Wire};
-use exo_types::limits::{BATCH_ENTRIES_MAX, BATCHES_PER_AUTHOR_MAX, ENTRIES_PER_AUTHOR_MAX};
+use exo_types::limits::{
+    BATCH_ENTRIES_MAX, BATCHES_PER_AUTHOR_MAX, ENTRIES_PER_AUTHOR_MAX, ENTRY_BYTES_PER_AUTHOR_MAX,
+};
 use exo_types::{CollectionName, PeerId, Timestamp};
 
 use crate::support::{Member, T0, key, members, name, value};
@@ -291,12 +293,12 @@ fn quotas_count_what_the_author_signed_and_end_with_a_typed_refusal() {
         Replica::new(name(), CollectionKind::LastWriter).apply(batch)
     };
     let over = ApplyRefusal::Quota(keypair.peer_id());
-    let totals = |total_entries| {
-        let total_bytes = 1 << 30;
-        BatchHeader { total_entries, total_bytes, ..header.clone() }
-    };
-    assert_eq!(apply(totals(ENTRIES_PER_AUTHOR_MAX + 1)), Err(over.clone()));
-    assert!(apply(totals(ENTRIES_PER_AUTHOR_MAX)).is_ok());
+    let totals =
+        |total_entries, total_bytes| BatchHeader { total_entries, total_bytes, ..header.clone() };
+    let (entries, bytes) = (ENTRIES_PER_AUTHOR_MAX, ENTRY_BYTES_PER_AUTHOR_MAX);
+    assert_eq!(apply(totals(entries + 1, bytes)), Err(over.clone()));
+    assert_eq!(apply(totals(entries, bytes + 1)), Err(over.clone()));
+    assert!(apply(totals(entries, bytes)).is_ok());
     let previous = exo_crdt::HeaderHash([1; 32]);
     let far = BatchHeader { seq: BATCHES_PER_AUTHOR_MAX + 1, previous, ..header.clone() };
     assert_eq!(apply(far), Err(over));

@@ -2,6 +2,7 @@
 //! simulated histories.
 
 mod batches;
+mod bounds;
 mod compaction;
 mod frozen;
 mod histories;

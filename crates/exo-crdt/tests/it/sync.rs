@@ -4,9 +4,9 @@ use exo_crdt::sync::set::{LayerBytes, prefix};
 use exo_crdt::sync::{
     Item, LinkSecret, Session, SetMessage, SetSync, Step, SyncEnd, SyncError, SyncMessage,
 };
-use exo_crdt::{Batch, CollectionKind, VerifiedBatch, VerifiedEntry};
+use exo_crdt::{Batch, CollectionKind, Replica, VerifiedBatch, VerifiedEntry};
 use exo_types::codec::Wire;
-use exo_types::limits::SYNC_LAYERS_MAX;
+use exo_types::limits::{SYNC_LAYERS_MAX, SYNC_PART_BYTES};
 
 use crate::support::{Member, Numbers, T0, members, name};
 
@@ -135,6 +135,20 @@ fn short_ids_that_collide_under_one_key_part_under_the_next() {
     assert!(one.iter().zip(&two).all(|(a, b)| a != b));
 }
 
+/// All that a session has to say by now.
+fn said<'a>(
+    session: &'a mut Session,
+    replica: &'a Replica,
+) -> impl Iterator<Item = SyncMessage> + 'a {
+    std::iter::from_fn(move || session.next(replica))
+}
+
+/// What a session says to a message.
+fn answer(session: &mut Session, replica: &Replica, message: SyncMessage) -> Vec<SyncMessage> {
+    session.handle(replica, message, [3; 16]).expect("keeps to the protocol");
+    said(session, replica).collect()
+}
+
 /// Runs a session between two members and applies what arrives.
 fn sync(asker: &mut Member, answerer: &mut Member, seed: u8) -> Result<(SyncEnd, Cost), SyncError> {
     let (first, hello) = Session::ask(&asker.replica, LINK, [seed; 16]);
@@ -149,10 +163,10 @@ fn sync(asker: &mut Member, answerer: &mut Member, seed: u8) -> Result<(SyncEnd,
         cost.messages += 1;
         let message = SyncMessage::from_wire(&bytes).expect("decodes");
         let member = if to == 0 { &mut *asker } else { &mut *answerer };
-        let Step { send, items, end: ended } =
+        let Step { items, end: ended } =
             sessions[to].handle(&member.replica, message, [cost.messages as u8; 16])?;
         items.into_iter().for_each(|item| apply(member, item));
-        queue.extend(send.into_iter().map(|message| (1 - to, message)));
+        queue.extend(said(&mut sessions[to], &member.replica).map(|message| (1 - to, message)));
         end = ended.or(end);
     }
     Ok((end.expect("an end"), cost))
@@ -272,12 +286,11 @@ fn a_checkpoint_in_the_middle_of_a_session_ends_it_and_the_next_one_finishes() {
     let (mut a, mut b) = pair();
     write(&mut a, 0..5);
     let (mut session, hello) = Session::ask(&b.replica, LINK, [1; 16]);
-    let mut answer = Session::answer(&a.replica, LINK, [2; 16]);
-    let step = answer.handle(&a.replica, hello, [3; 16]).expect("keeps to the protocol");
+    let mut answerer = Session::answer(&a.replica, LINK, [2; 16]);
+    let differs = self::answer(&mut answerer, &a.replica, hello).remove(0);
     let (cut, live) = a.replica.propose(T0.plus_millis(50)).expect("a proposal");
     a.replica.adopt(cut.clone(), live.clone()).expect("taken over");
     b.replica.adopt(cut, live).expect("taken over");
-    let differs = step.send.into_iter().next().expect("an answer");
     let step = session.handle(&b.replica, differs, [4; 16]).expect("keeps to the protocol");
     assert_eq!(step.end, Some(SyncEnd::Epochs { ours: 1, theirs: 0 }));
     sync(&mut b, &mut a, 5).expect("keeps to the protocol");
@@ -293,9 +306,9 @@ fn a_peer_that_keeps_back_what_it_said_it_had_is_named() {
     holder.take(&batches[2]);
     let (mut asker, hello) = Session::ask(&holder.replica, LINK, [1; 16]);
     let mut answerer = Session::answer(&b.replica, LINK, [2; 16]);
-    let differs = answerer.handle(&b.replica, hello, [3; 16]).expect("ok").send;
-    let layers = asker.handle(&holder.replica, differs[0].clone(), [4; 16]).expect("ok").send;
-    let want = answerer.handle(&b.replica, layers[0].clone(), [5; 16]).expect("ok").send;
+    let differs = answer(&mut answerer, &b.replica, hello).remove(0);
+    let layers = answer(&mut asker, &holder.replica, differs).remove(0);
+    let want = answer(&mut answerer, &b.replica, layers);
     assert!(matches!(&want[0], SyncMessage::Want { shorts, .. } if shorts.len() == 1));
     answerer
         .handle(&b.replica, SyncMessage::Want { shorts: vec![], authors: vec![] }, [6; 16])
@@ -304,6 +317,49 @@ fn a_peer_that_keeps_back_what_it_said_it_had_is_named() {
     assert_eq!(done.err(), Some(SyncError::Withheld(1)));
     sync(&mut b, &mut holder, 9).expect("an honest session brings it");
     assert_eq!(b.replica.batches(), 1);
+}
+
+#[test]
+fn a_session_makes_one_message_at_a_time_of_what_is_lacked() {
+    let (mut a, b) = pair();
+    write(&mut a, 0..600);
+    let (mut asker, hello) = Session::ask(&b.replica, LINK, [1; 16]);
+    let mut answerer = Session::answer(&a.replica, LINK, [2; 16]);
+    let differs = answer(&mut answerer, &a.replica, hello).remove(0);
+    let tips = answer(&mut asker, &b.replica, differs).remove(0);
+    answerer.handle(&a.replica, tips, [3; 16]).expect("keeps to the protocol");
+    // What is written meanwhile is not part of it; what it is about is looked up as it leaves.
+    write(&mut a, 600..700);
+    let mut batches = 0;
+    for message in said(&mut answerer, &a.replica) {
+        let bytes = message.to_wire().expect("encodes").len();
+        assert!(bytes <= SYNC_PART_BYTES + 4_096, "{bytes}");
+        let SyncMessage::Items(items) = message else { panic!("{message:?}") };
+        batches += items.len();
+    }
+    assert_eq!(batches, 600);
+}
+
+#[test]
+fn a_checkpoint_while_items_wait_ends_the_session_instead_of_keeping_them_back() {
+    let (mut a, mut b) = pair();
+    write(&mut a, 0..200);
+    let (mut asker, hello) = Session::ask(&b.replica, LINK, [1; 16]);
+    let mut answerer = Session::answer(&a.replica, LINK, [2; 16]);
+    let differs = answer(&mut answerer, &a.replica, hello).remove(0);
+    let tips = answer(&mut asker, &b.replica, differs).remove(0);
+    answerer.handle(&a.replica, tips, [3; 16]).expect("keeps to the protocol");
+    assert!(matches!(answerer.next(&a.replica), Some(SyncMessage::Items(_))));
+    let (cut, live) = a.replica.propose(T0.plus_millis(50)).expect("a proposal");
+    a.replica.adopt(cut, live).expect("taken over");
+    let last = answerer.next(&a.replica);
+    assert_eq!(last, Some(SyncMessage::Epoch(1)));
+    assert!(answerer.is_over() && answerer.is_drained());
+    let step =
+        asker.handle(&b.replica, SyncMessage::Epoch(1), [4; 16]).expect("keeps to the protocol");
+    assert_eq!(step.end, Some(SyncEnd::Epochs { ours: 0, theirs: 1 }));
+    assert_eq!(b.replica.batches(), 0);
+    b.put("goes on", 1, T0);
 }
 
 #[test]
@@ -330,21 +386,21 @@ fn what_a_peer_lacks_is_made_ready_for_it_once_a_session() {
     write(&mut a, 0..3);
     let (mut asker, hello) = Session::ask(&a.replica, LINK, [1; 16]);
     let mut answerer = Session::answer(&b.replica, LINK, [2; 16]);
-    let differs = answerer.handle(&b.replica, hello, [3; 16]).expect("ok").send.remove(0);
-    let first = asker.handle(&a.replica, differs.clone(), [4; 16]).expect("ok").send;
+    let differs = answer(&mut answerer, &b.replica, hello).remove(0);
+    let first = answer(&mut asker, &a.replica, differs.clone());
     assert!(first.iter().any(|message| matches!(message, SyncMessage::Items(_))), "{first:?}");
     assert_eq!(asker.handle(&a.replica, differs, [4; 16]), Err(SyncError::Unexpected));
 
     // The other way round: the asker names its ends, and what is after them comes.
     let (mut asker, hello) = Session::ask(&b.replica, LINK, [1; 16]);
     let mut answerer = Session::answer(&a.replica, LINK, [2; 16]);
-    let differs = answerer.handle(&a.replica, hello, [3; 16]).expect("ok").send.remove(0);
-    let said = asker.handle(&b.replica, differs, [4; 16]).expect("ok").send;
+    let differs = answer(&mut answerer, &a.replica, hello).remove(0);
+    let said = answer(&mut asker, &b.replica, differs);
     let tips = said.iter().find(|message| matches!(message, SyncMessage::Tips(_))).expect("tips");
     let mut not_begun = Session::answer(&a.replica, LINK, [2; 16]);
     let early = not_begun.handle(&a.replica, tips.clone(), [5; 16]);
     assert_eq!(early, Err(SyncError::Unexpected));
-    let sent = answerer.handle(&a.replica, tips.clone(), [5; 16]).expect("ok").send;
+    let sent = answer(&mut answerer, &a.replica, tips.clone());
     assert!(sent.iter().any(|message| matches!(message, SyncMessage::Items(_))), "{sent:?}");
     let again = answerer.handle(&a.replica, tips.clone(), [6; 16]);
     assert_eq!(again, Err(SyncError::Unexpected));
@@ -375,18 +431,15 @@ fn a_session_that_breaks_off_leaves_what_arrived_and_the_next_goes_on() {
     let mut queue = std::collections::VecDeque::from([(1, hello)]);
     let mut batches = 0;
     while let Some((to, message)) = queue.pop_front() {
-        let step = if to == 0 {
-            asker.handle(&b.replica, message, [3; 16])
-        } else {
-            answerer.handle(&a.replica, message, [3; 16])
-        };
-        let step = step.expect("keeps to the protocol");
+        let (session, replica) =
+            if to == 0 { (&mut asker, &b.replica) } else { (&mut answerer, &a.replica) };
+        let step = session.handle(replica, message, [3; 16]).expect("keeps to the protocol");
         if to == 0 && !step.items.is_empty() {
             batches = step.items.len();
             step.items.into_iter().for_each(|item| apply(&mut b, item));
             break;
         }
-        queue.extend(step.send.into_iter().map(|message| (1 - to, message)));
+        queue.extend(said(session, replica).map(|message| (1 - to, message)));
     }
     assert!(batches > 0 && batches < 600, "{batches}");
     let (_, cost) = sync(&mut b, &mut a, 9).expect("keeps to the protocol");

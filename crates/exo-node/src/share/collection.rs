@@ -258,7 +258,7 @@ impl Collection {
             _ => {}
         }
         if !self.within_quota() {
-            return Err(ShareRefusal::Busy(self.name().clone()));
+            return Err(ShareRefusal::Quota(self.name().clone()));
         }
         let observed = seen.map(|seen| seen.observed).unwrap_or_default();
         let dots: Vec<Dot> = own.into_iter().chain(observed.dots).take(DOTS_MAX).collect();

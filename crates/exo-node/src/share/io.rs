@@ -149,6 +149,12 @@ pub enum ShareRefusal {
     /// As many writes wait as may.
     #[error("too many writes to {0} wait for the disk")]
     Busy(CollectionName),
+    /// This member has signed as much above the checkpoint as others take.
+    #[error(
+        "this member has written as much to {0} as others take before its next checkpoint; a collection \
+         has checkpoints once it is declared"
+    )]
+    Quota(CollectionName),
     /// Batches that this member has signed are missing here: signing further ones would make two histories.
     #[error("batches that this member wrote to {0} have not come back yet")]
     OwnHistory(CollectionName),

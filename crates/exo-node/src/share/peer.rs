@@ -65,8 +65,8 @@ pub(super) struct Talk {
     pub(super) much: bool,
     /// What it is still to be opened with.
     pub(super) opening: Option<[u8; 32]>,
-    /// Messages to send, in order.
-    pub(super) out: VecDeque<SyncMessage>,
+    /// What its session is begun with.
+    pub(super) hello: Option<SyncMessage>,
     pub(super) begun: Duration,
     /// When something came or left last.
     pub(super) moved: Duration,
@@ -74,8 +74,8 @@ pub(super) struct Talk {
     pub(super) brought: Duration,
     /// Items that were new.
     pub(super) fresh: usize,
-    /// Messages with items that were sent.
-    pub(super) gave: usize,
+    /// Items were sent.
+    pub(super) gave: bool,
     /// Messages that brought nothing.
     pub(super) barren: usize,
     /// It is over when everything has left.

@@ -1,6 +1,6 @@
 //! Synchronisations: begun, carried on, ended, given up; and what they bring.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use exo_crdt::sync::session::{Session, Step, SyncEnd};
@@ -39,7 +39,7 @@ impl Shared {
         let number = state.number();
         let mut talk = Talk { much, ..Talk::new(name.clone(), session, true, now) };
         talk.opening = Some(secret);
-        talk.out.push_back(hello);
+        talk.hello = Some(hello);
         state.talks.insert(number, talk);
         self.pump(&peer);
     }
@@ -154,9 +154,6 @@ impl Shared {
         }
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let Some(talk) = state.talks.get_mut(&number) else { return };
-        let items = |message: &&SyncMessage| matches!(message, SyncMessage::Items(_));
-        talk.gave += step.send.iter().filter(items).count();
-        talk.out.extend(step.send);
         talk.fresh += fresh;
         if fresh > 0 {
             talk.brought = self.now.mono;
@@ -179,8 +176,9 @@ impl Shared {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let Some(talk) = state.talks.get_mut(&number) else { return };
         talk.over = true;
-        let (moved, empty) = (talk.fresh + talk.gave, talk.out.is_empty());
-        if empty {
+        // What is still to be sent moves something as well.
+        let moved = talk.fresh > 0 || talk.gave || !talk.session.is_drained();
+        if talk.session.is_drained() {
             state.talks.remove(&number);
         }
         let link = state.link(name);
@@ -190,7 +188,7 @@ impl Shared {
                 // The roots show whether that was all: each tells the other its own.
                 (link.told, link.due) = (None, true);
                 link.ask = false;
-                if moved > 0 { link.go_on() } else { link.wait(now) }
+                if moved { link.go_on() } else { link.wait(now) }
             }
             SyncEnd::Epochs { theirs, .. } => {
                 link.wait(now);
@@ -317,29 +315,40 @@ impl Shared {
 
     /// The next message of the session whose turn it is, of those that have one that may leave.
     fn next_of_sessions(&mut self, peer: &PeerId) -> Option<ShareMessage> {
-        let (collections, saved) = (&self.collections, self.saved);
+        let (collections, saved, now) = (&self.collections, self.saved, self.now.mono);
         let state = self.peers.get_mut(peer)?;
         let ready = |talk: &Talk| {
             let collection = collections.get(&talk.collection);
-            let waits = talk.opening.is_some() || !talk.out.is_empty();
+            let waits =
+                talk.opening.is_some() || talk.hello.is_some() || !talk.session.is_drained();
             waits && collection.is_some_and(|of| !of.unsaved(saved))
         };
-        let turn = state.turn;
-        let numbers = state.talks.iter().filter(|(_, talk)| ready(talk)).map(|(n, _)| *n);
-        // After the one whose turn it was last, then from the beginning.
-        let session = numbers.min_by_key(|number| (*number <= turn, *number))?;
-        state.turn = session;
-        let talk = state.talks.get_mut(&session)?;
-        talk.moved = self.now.mono;
-        if let Some(secret) = talk.opening.take() {
-            let collection = talk.collection.clone();
-            return Some(ShareMessage::Open { session, collection, secret });
+        loop {
+            let turn = state.turn;
+            let numbers = state.talks.iter().filter(|(_, talk)| ready(talk)).map(|(n, _)| *n);
+            // After the one whose turn it was last, then from the beginning.
+            let session = numbers.min_by_key(|number| (*number <= turn, *number))?;
+            state.turn = session;
+            let talk = state.talks.get_mut(&session)?;
+            talk.moved = now;
+            let name = talk.collection.clone();
+            if let Some(secret) = talk.opening.take() {
+                return Some(ShareMessage::Open { session, collection: name, secret });
+            }
+            let replica = &collections.get(&name)?.replica;
+            let message = talk.hello.take().or_else(|| talk.session.next(replica));
+            talk.gave |= matches!(message, Some(SyncMessage::Items(_)));
+            let gave_up = talk.session.is_over() && !talk.over;
+            if talk.session.is_over() && talk.session.is_drained() {
+                state.talks.remove(&session);
+            }
+            if gave_up {
+                state.link(&name).wait(now);
+            }
+            if let Some(message) = message {
+                return Some(ShareMessage::Sync { session, message });
+            }
         }
-        let message = talk.out.pop_front()?;
-        if talk.over && talk.out.is_empty() {
-            state.talks.remove(&session);
-        }
-        Some(ShareMessage::Sync { session, message })
     }
 
     fn sessions(&self) -> usize {
@@ -355,12 +364,12 @@ impl Talk {
             ours,
             much: false,
             opening: None,
-            out: VecDeque::new(),
+            hello: None,
             begun: now,
             moved: now,
             brought: now,
             fresh: 0,
-            gave: 0,
+            gave: false,
             barren: 0,
             over: false,
         }
