@@ -35,11 +35,6 @@ impl Quorum {
         Ok(Self { replicas })
     }
 
-    /// How many replicas there are.
-    pub fn replicas(self) -> usize {
-        self.replicas
-    }
-
     /// How many may be faulty.
     pub fn faults(self) -> usize {
         (self.replicas - 1) / 3

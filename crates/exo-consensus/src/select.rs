@@ -105,14 +105,18 @@ mod tests {
 
     fn change(sender: u8, prepared: Option<u64>, accepted: Option<u64>) -> ViewChange {
         let claim = |view| Claim { sequence: PLACE, digest: BATCH, view: View(view) };
+        claims(sender, prepared.map(claim), accepted.map(claim))
+    }
+
+    fn claims(sender: u8, prepared: Option<Claim>, accepted: Option<Claim>) -> ViewChange {
         ViewChange {
             federation: FederationId::new([1; 32]),
             epoch: Epoch::GENESIS,
             view: View(7),
             sender: PeerId::new([sender; 32]),
             stable: Point { sequence: Sequence::ZERO, size: 0, root: Root([0; 32]) },
-            prepared: prepared.map(claim).into_iter().collect(),
-            accepted: accepted.map(claim).into_iter().collect(),
+            prepared: prepared.into_iter().collect(),
+            accepted: accepted.into_iter().collect(),
         }
     }
 
@@ -136,6 +140,22 @@ mod tests {
         let earlier = change(4, None, Some(4));
         let four = [liar, silent[0].clone(), silent[1].clone(), earlier];
         assert_eq!(selected(&four), Some(Vec::new()));
+    }
+
+    #[test]
+    fn what_was_prepared_last_is_proposed_again_and_not_what_another_prepared_earlier() {
+        let other = Claim { sequence: PLACE, digest: Digest([8; 32]), view: View(4) };
+        let last = change(1, Some(5), Some(5));
+        let earlier = claims(2, Some(other), Some(Claim { digest: BATCH, view: View(5), ..other }));
+        let three = [last.clone(), earlier, change(3, None, None)];
+        assert_eq!(selected(&three), Some(vec![BATCH]));
+        // Of one view only one can be prepared: where two say otherwise one of them lies, and the others decide.
+        let lie = claims(2, Some(Claim { view: View(5), ..other }), None);
+        let vouched = change(3, None, Some(5));
+        let three = [last.clone(), lie.clone(), vouched.clone()];
+        assert_eq!(selected(&three), None);
+        let four = [last, lie, vouched, change(4, None, None)];
+        assert_eq!(selected(&four), Some(vec![BATCH]));
     }
 
     #[test]

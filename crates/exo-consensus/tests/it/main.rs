@@ -4,6 +4,7 @@ mod fetching;
 mod frozen;
 mod lab;
 mod model;
+mod new_views;
 mod ordering;
 mod restarts;
 mod samples;
