@@ -103,3 +103,29 @@ fn a_view_does_not_stand_on_a_checkpoint_that_nobody_certified() {
         assert_eq!(new_views(&lab, 2), entered);
     }
 }
+
+#[test]
+fn a_view_change_counts_only_with_the_proof_of_its_checkpoint() {
+    let mut lab = Lab::new(4);
+    lab.submit(2);
+    // The next primary has its own view change and one other; with a third it begins.
+    lab.pass(1_500, |from, to, m| {
+        alive(from, to) && !(from == 3 && to == 1 && matches!(m, Message::ViewChange(_)))
+    });
+    let sent = lab.nodes[3].sent.iter().find_map(|message| match message {
+        Message::ViewChange(of) => Some((**of).clone()),
+        _ => None,
+    });
+    let genuine = sent.expect("it leaves");
+    let Ok(Statement::ViewChange(mut change)) = genuine.signed.claimed() else {
+        panic!("a change")
+    };
+    change.stable = Point { sequence: Sequence(5), size: 9, root: Root([9; 32]) };
+    let mut forged = genuine.clone();
+    forged.signed = sign(&id(3), &Statement::ViewChange(change)).expect("signs");
+    for (of, begun) in [(forged, false), (genuine, true)] {
+        lab.wire.push_back((3, 1, Message::ViewChange(Box::new(of))));
+        lab.deliver(&mut |from, to, _: &Message| alive(from, to) && from == 3);
+        assert_eq!(new_views(&lab, 1) > 0, begun);
+    }
+}
