@@ -62,11 +62,10 @@ impl Replica {
     /// Every batch of an author above the cut, on whichever history.
     pub(crate) fn author_items(&self, author: PeerId) -> Vec<Loose> {
         let of_author = self.above.range((author, 0)..=(author, u64::MAX));
-        let batch = |(seq, hash): (u64, &HeaderHash)| Loose::Batch(author, seq, *hash);
-        of_author
-            .flat_map(|((_, seq), forks)| forks.keys().map(move |h| (*seq, h)))
-            .map(batch)
-            .collect()
+        let batches = of_author.flat_map(|((_, seq), forks)| {
+            forks.keys().map(move |hash| Loose::Batch(author, *seq, *hash))
+        });
+        batches.collect()
     }
 
     /// An author's entries above the cut with their ids and batch numbers: what it must sign again if a

@@ -77,7 +77,6 @@ enum Part {
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
     tips_seen: bool,
-    compared: bool,
     want_sent: bool,
     want_seen: bool,
     done_sent: bool,
@@ -313,7 +312,6 @@ impl Session {
         let lacked = replica.by_batch(lacked);
         self.give(lacked);
         if finished {
-            self.progress.compared = true;
             self.send_want();
         }
         Ok(Step::default())
@@ -348,7 +346,6 @@ impl Session {
         }
         self.give(items);
         // Who asks has compared all there is, and so have we.
-        self.progress.compared = true;
         self.send_want();
         self.say(SyncMessage::Done);
         self.progress.done_sent = true;

@@ -319,15 +319,21 @@ fn a_peer_that_keeps_back_what_it_said_it_had_is_named() {
     assert_eq!(b.replica.batches(), 1);
 }
 
-#[test]
-fn a_session_makes_one_message_at_a_time_of_what_is_lacked() {
-    let (mut a, b) = pair();
-    write(&mut a, 0..600);
+/// The two ends of a session in which what `a` has and `b` lacks is about to be sent.
+fn about_to_give(a: &Member, b: &Member) -> (Session, Session) {
     let (mut asker, hello) = Session::ask(&b.replica, LINK, [1; 16]);
     let mut answerer = Session::answer(&a.replica, LINK, [2; 16]);
     let differs = answer(&mut answerer, &a.replica, hello).remove(0);
     let tips = answer(&mut asker, &b.replica, differs).remove(0);
     answerer.handle(&a.replica, tips, [3; 16]).expect("keeps to the protocol");
+    (asker, answerer)
+}
+
+#[test]
+fn a_session_makes_one_message_at_a_time_of_what_is_lacked() {
+    let (mut a, b) = pair();
+    write(&mut a, 0..600);
+    let (_, mut answerer) = about_to_give(&a, &b);
     // What is written meanwhile is not part of it; what it is about is looked up as it leaves.
     write(&mut a, 600..700);
     let mut batches = 0;
@@ -344,11 +350,7 @@ fn a_session_makes_one_message_at_a_time_of_what_is_lacked() {
 fn a_checkpoint_while_items_wait_ends_the_session_instead_of_keeping_them_back() {
     let (mut a, mut b) = pair();
     write(&mut a, 0..200);
-    let (mut asker, hello) = Session::ask(&b.replica, LINK, [1; 16]);
-    let mut answerer = Session::answer(&a.replica, LINK, [2; 16]);
-    let differs = answer(&mut answerer, &a.replica, hello).remove(0);
-    let tips = answer(&mut asker, &b.replica, differs).remove(0);
-    answerer.handle(&a.replica, tips, [3; 16]).expect("keeps to the protocol");
+    let (mut asker, mut answerer) = about_to_give(&a, &b);
     assert!(matches!(answerer.next(&a.replica), Some(SyncMessage::Items(_))));
     let (cut, live) = a.replica.propose(T0.plus_millis(50)).expect("a proposal");
     a.replica.adopt(cut, live).expect("taken over");

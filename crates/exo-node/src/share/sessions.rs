@@ -66,9 +66,9 @@ impl Shared {
         // lesser id goes on.
         let first = self.me < peer;
         let Some(state) = self.peers.get_mut(&peer) else { return };
-        state.talks.retain(|_, talk| {
-            talk.collection != name || if talk.ours { first || talk.over } else { false }
-        });
+        state
+            .talks
+            .retain(|_, talk| talk.collection != name || (talk.ours && (first || talk.over)));
         let full = self.sessions() >= SHARED_SESSIONS_MAX
             || self.talks_going_on(&name, false) >= SHARED_ANSWERS_PER_COLLECTION_MAX;
         let Some(state) = self.peers.get_mut(&peer) else { return };
